@@ -25,16 +25,16 @@ pytestmark = pytest.mark.system
 FEW = 100  # clients: more than there are slots
 
 
-@pytest.fixture(scope="module", params=[False, True], ids=["plain", "TLS"])
+@pytest.fixture(scope="module")
 def target(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
     with daemon(tmp_path_factory.mktemp("tree"), request.param) as target:
         yield target
 
 
-@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize(
+    ("target", "name"), [(name in TLS_ATTACKS, name) for name in ALL], indirect=["target"], ids=list(ALL)
+)
 def test_an_attacked_daemon_serves_other_clients_and_does_not_grow(target: Target, name: str) -> None:
-    if ALL[name].tls and target.authority is None:
-        return  # it is the attack without TLS
     before = memory(target.pid).now
     forget_most(target.pid)
     attack = ALL[name]._replace(clients=min(FEW, ALL[name].clients))
