@@ -1,37 +1,31 @@
 """Read the variables of a file that a POSIX shell sources, such as os-release(5), without running anything.
 
 Quotes, escapes, comments, line continuations and `export` have the same meaning as in dash. A reference to a variable
-that the file has assigned is replaced. The shell stops at an unclosed quote, and so does this parser.
+that the file has assigned is replaced. If the file contains anything else, such as a condition or another command, no
+value is certain. The shell stops at an unclosed quote, and so does this parser.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import NamedTuple, Optional
 
 _MAX_EXPANDED = 1 << 20  # characters of all references in a file: `A=$A$A` doubles the value with each line
-_OPERATORS = ("&&", "||", "<<-", "<<", ">>", "<&", ">&", "<>", ">|", ";;", *";&|<>()\n")
 _BEFORE_WORD = re.compile(r"(?:[ \t]|\\\n|#[^\n]*)*")
 _PLAIN = re.compile(r"[^ \t\n\\'\"$`;&|<>()]+")
 _QUOTED = re.compile(r"[^\\\"$`]+")
-_ASSIGNMENT = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)(\+?)=")
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_ASSIGNMENT = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)=")
 # These are compiled when a file has a `$`.
 _REFERENCE = r"\{([A-Za-z_][A-Za-z0-9_]*)\}|([A-Za-z_][A-Za-z0-9_]*)"
 _NESTED = "(?s)\\\\.|\\$\\(|\\$\\{|[\"'`(){}]"
 _ENDS = {"$(": ")", "${": "}", "(": ")", '"': '"', "`": "`"}
 _PARAMETERS = "0123456789@*#?$!-"
-_OPENING, _CLOSING = ("if", "for", "while", "until", "case", "{"), ("fi", "done", "esac", "}")
-_RESERVED = (*_OPENING, *_CLOSING, "then", "else", "elif", "do", "!")
-_DECLARATIONS = ("export", "readonly")
-_EXITS = ("exit", "return", "exec")
-# After these commands, any variable can have any value.
-_UNPREDICTABLE = ("eval", "source", ".", "read", "alias", "trap")
-_SPECIAL_BUILTINS = (*_DECLARATIONS, *_EXITS, *_UNPREDICTABLE, "unset", ":", "set", "shift", "times")
 
 
 class Value(NamedTuple):
-    """A value. It is not `certain` if it depends on a command, on a condition, or on variables of the environment."""
+    """A value. It is not `certain` if the file is not plain, or if it depends on a command or on the environment."""
 
     text: str
     certain: bool = True
@@ -41,7 +35,6 @@ class _Word(NamedTuple):
     text: str
     literal: str  # the text up to the first quote, escape or reference
     certain: bool
-    quoted: bool
 
 
 class _UnclosedError(Exception):
@@ -62,148 +55,68 @@ def certain(text: str, name: str) -> Optional[str]:
 class _Shell:
     def __init__(self, text: str) -> None:
         self._text, self._at = text, 0
-        self._variables: dict[str, Optional[Value]] = {}
+        self._variables: dict[str, Value] = {}
         self._replaced: list[tuple[str, Optional[Value]]] = []  # the values before the current line
-        self._assigned: dict[str, Value] = {}  # by the current command
-        self._open: list[str] = []  # the compound commands
-        self._conditional = False  # `&&` or `||` precedes the command
-        self._piped = False
-        self._predictable = True
+        self._plain = True  # so far, the file has only assignments
         self._budget = _MAX_EXPANDED
 
     def variables(self) -> Mapping[str, Value]:
         try:
-            while self._at < len(self._text) and self._command():
-                pass
+            while self._at < len(self._text):
+                self._command()
         except _UnclosedError:  # the shell runs nothing of the line
             for name, value in reversed(self._replaced):
-                self._variables[name] = value
-        return {name: value for name, value in self._variables.items() if value is not None}
+                if value is None:
+                    self._variables.pop(name, None)
+                else:
+                    self._variables[name] = value
+        return {name: Value(value.text, value.certain and self._plain) for name, value in self._variables.items()}
 
-    # --- commands -----------------------------------------------------------------------
-
-    def _command(self) -> bool:
-        """Run one simple command, and consume the operator that ends it. Return whether the shell reads on."""
-        self._assigned = {}
-        words: list[_Word] = []
-        operator, appends = "", False
-        while not operator and self._at < len(self._text):
-            operator = self._operator()
-            word = None if operator else self._word()
+    def _command(self) -> None:
+        """Read up to the end of a command."""
+        exports, is_empty = False, True
+        while self._at < len(self._text):
+            self._skip_blanks()
+            start = self._at
+            word = self._word()
             if word is None:
-                continue
-            found = None if words else _ASSIGNMENT.match(word.literal)
+                end = self._text[self._at : self._at + 1]
+                self._at += 1
+                self._plain = self._plain and (end in ("", "\n") or (end == ";" and not is_empty))
+                if end == "\n":
+                    self._replaced.clear()
+                return
+            found = _ASSIGNMENT.match(word.literal)
             if found:
-                value = self._value(found, word)
-                appends = appends or bool(found[2])  # for dash, `A+=x` is a command, and B=y an argument of it
-                self._assigned[found[1]] = Value(value.text, value.certain and not appends)
-            elif word.text == word.literal and word.text in _RESERVED and not (words or self._assigned):
-                self._nest(word.text)
+                # Some shells divide the argument of `export` at the blanks of a value.
+                self._plain = self._plain and not (exports and re.search(r"[$`]", self._text[start : self._at]))
+                self._replaced.append((found[1], self._variables.get(found[1])))
+                self._variables[found[1]] = Value(word.text[found.end() :], word.certain)
+            elif word.text == word.literal == "export" and is_empty:
+                exports = True
             else:
-                words.append(word)
-        # A subshell runs each command of a pipeline.
-        goes_on = True if self._piped or operator in ("|", "&") else self._run(words)
-        self._after(operator, not (words or self._assigned))
-        return goes_on
-
-    def _nest(self, word: str) -> None:
-        if word in _OPENING:
-            self._open.append(word)
-        elif word in _CLOSING and self._open and self._open[-1] != "(":
-            self._open.pop()
-        if word == "for":  # it assigns a variable
-            self._distrust()
-
-    def _after(self, operator: str, is_empty: bool) -> None:
-        if operator != "\n" or not is_empty:  # `&&` and `|` can precede a new line
-            self._piped = operator == "|"
-            self._conditional = operator in ("&&", "||")
-        if operator == "(":
-            self._open.append("(")
-            if self._assigned:  # an error in dash, an array in bash
-                self._distrust()
-                self._predictable = False
-        elif operator == ")" and self._open and self._open[-1] == "(":  # not that of a pattern of `case`
-            self._open.pop()
-        elif operator.startswith("<<"):  # the next lines are text
-            self._predictable = False
-        elif operator == "\n" and not self._open:
-            self._replaced.clear()
-
-    def _run(self, words: Sequence[_Word]) -> bool:
-        # A reference to an empty variable is no word.
-        if all(not (word.quoted or word.text.strip(" \t\n")) for word in words):
-            for name, value in self._assigned.items():
-                self._set(name, value._replace(certain=False) if words else value)
-            return True
-        command = words[0].text
-        if command in _SPECIAL_BUILTINS:  # the assignments before it remain, in most shells
-            for name, value in self._assigned.items():
-                self._set(name, value._replace(certain=False))
-        if command in _EXITS:
-            if self._certainly_runs():
-                return False
-            self._predictable = False
-        elif command in _UNPREDICTABLE:
-            self._distrust()
-            self._predictable = False
-        elif command in _DECLARATIONS:
-            found = [(_ASSIGNMENT.match(word.literal), word) for word in words[1:]]
-            values = [(match[1], self._value(match, word)) for match, word in found if match]
-            for name, value in values:
-                self._set(name, value)
-        elif command == "unset":
-            for word in words[1:]:
-                old = self._variables.get(word.text)
-                self._set(word.text, None if self._certainly_runs() else old and old._replace(certain=False))
-        return True
-
-    def _set(self, name: str, value: Optional[Value]) -> None:
-        self._replaced.append((name, self._variables.get(name)))
-        self._variables[name] = value
-
-    def _distrust(self) -> None:
-        for name, value in list(self._variables.items()):
-            self._variables[name] = value and value._replace(certain=False)
-
-    def _certainly_runs(self) -> bool:
-        return not self._open and self._predictable and not self._conditional
-
-    def _value(self, found: re.Match[str], word: _Word) -> Value:
-        text, is_certain = word.text[found.end() :], word.certain and self._certainly_runs()
-        if found[2]:  # only bash appends
-            text, is_certain = f"{self._lookup(found[1]).text}{text}", False
-        return Value(text, is_certain)
+                self._plain = (
+                    self._plain and exports and bool(_NAME.fullmatch(word.literal) and word.text == word.literal)
+                )
+            is_empty = False
 
     def _lookup(self, name: str) -> Value:
         """Return the value of a variable. An unset one can come from the environment."""
-        value = self._assigned.get(name) or self._variables.get(name) or Value("", False)
+        value = self._variables.get(name) or Value("", False)
         self._budget -= len(value.text)
         return value if self._budget >= 0 else Value("", False)
 
     # --- words --------------------------------------------------------------------------
-
-    def _operator(self) -> str:
-        """Skip blanks, comments and redirections. Return the operator that follows, or an empty text before a word."""
-        while True:
-            self._skip_blanks()
-            found = next((sign for sign in _OPERATORS if self._text.startswith(sign, self._at)), "")
-            self._at += len(found)
-            if not found or found[0] not in "<>" or found.startswith("<<"):
-                return found
-            self._skip_blanks()
-            self._word()  # the target
 
     def _skip_blanks(self) -> None:
         found = _BEFORE_WORD.match(self._text, self._at)
         self._at = found.end() if found else self._at
 
     def _word(self) -> Optional[_Word]:
-        """Return the word that begins here, or None at the end of the text. Raises _UnclosedError."""
+        """Return the word that begins here, or None at an operator or the end. Raises _UnclosedError."""
         parts: list[str] = []
         literal: Optional[str] = None
-        is_certain, is_quoted = True, False
-        start = self._at
+        is_certain, start = True, self._at
         while self._at < len(self._text):
             found = _PLAIN.match(self._text, self._at)
             if found:
@@ -220,7 +133,6 @@ class _Shell:
             if literal is None:
                 literal = "".join(parts)
             self._at += 1
-            is_quoted = is_quoted or character not in "$`"
             if character == "\\":
                 parts.append(self._escaped(""))
             elif character == "'":
@@ -230,10 +142,7 @@ class _Shell:
             else:
                 is_certain = self._substituted(character, parts, quoted=False) and is_certain
         text = "".join(parts)
-        is_descriptor = literal is None and text.isdigit() and self._text.startswith(("<", ">"), self._at)
-        if self._at == start or is_descriptor:  # that of a redirection
-            return None
-        return _Word(text, text if literal is None else literal, is_certain, is_quoted)
+        return None if self._at == start else _Word(text, text if literal is None else literal, is_certain)
 
     def _double_quoted(self, parts: list[str]) -> bool:
         """Read up to the closing quote. Return whether the value is certain."""
