@@ -233,25 +233,33 @@ def test_a_replaced_directory_is_watched_again(site: Site, until: Until) -> None
         (CLIENTS.replace("ca.crt", "server.key"), "{web}: tls_server_config.client_ca_file: "),
     ],
 )
-def test_an_invalid_file_is_an_invalid_configuration_at_the_start(site: Site, text: str, error: str) -> None:
+def test_an_invalid_file_at_the_start_keeps_the_endpoint_closed_until_it_is_valid(
+    site: Site, until: Until, text: str, error: str
+) -> None:
     site.install("server2.key")
     site.configure(text)
-    site.service.start()
-    code, log = site.service.ends()
+    site.service.ready()
+    until(lambda: site.service.seen().get("failures"), "it is reported")
     web, pki = site.service.tree / WEB, site.service.tree / "etc/ipvsd/pki"
-    assert code == os.EX_CONFIG
-    assert log[1].startswith("ipvsd: error: " + error.format(web=web, pki=pki))
+    (failure,) = site.service.seen()["failures"]
+    assert failure["operation"] == "load_web_configuration"
+    assert failure["error"].startswith(error.format(web=web, pki=pki))
+    assert (site.service.source("web")["up"], site.service.status()["state"]) == (False, "ready")
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", site.port), timeout=5)
+    site.configure(TLS)
+    until(lambda: (site.service.source("web") or {"up": False})["up"], "it serves")
+    assert site.ask() == 200
 
 
-def test_a_configuration_with_an_invalid_file_is_rejected_when_it_is_reloaded(site: Site, until: Until) -> None:
+def test_a_new_file_that_is_invalid_does_not_end_the_service(site: Site, until: Until) -> None:
     put(site.service.tree, MAIN, f'web: {{listen: ["127.0.0.1:{site.port}"]}}\n')
     site.start(until)
     put(site.service.tree, MAIN, f'web: {{listen: ["127.0.0.1:{site.port}"], configFile: /{WEB}}}\n')
     site.service.process.send_signal(signal.SIGHUP)
-    site.service.hears("READY=1", "invalid configuration")
+    until(lambda: site.service.seen().get("failures"), "it is reported")
     site.configure(TLS)
-    site.service.process.send_signal(signal.SIGHUP)
-    site.service.hears("READY=1")
+    until(lambda: not site.service.seen()["failures"], "the failure is over")
     assert site.ask() == 200
 
 

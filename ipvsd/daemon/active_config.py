@@ -57,7 +57,7 @@ class Configured:
             self._pause(SETTLE)
             seen = self._look()
         try:
-            self.config = self._parse(seen.require_complete())
+            self.config = parse(seen.require_complete())
         except ConfigError as error:
             self._refuse(error)
         else:
@@ -68,22 +68,9 @@ class Configured:
         if kept is None:
             log("error", f"{why}; ipvsd does not change the node")
             return False
-        try:
-            self._files, self.config = kept, self._parse(kept)
-        except ConfigError as error:  # the web configuration file is not a part of it
-            log("error", f"cannot use the last good configuration: {error.errors[0]}; ipvsd does not change the node")
-            return False
         log("warning", "using the last good configuration")
+        self._files, self.config = kept, parse(kept)
         return True
-
-    def _parse(self, files: config_files.Files, before: Optional[Config] = None) -> Config:
-        """Return the configuration. Raises ConfigError, also for a web configuration file that `before` lacks."""
-        config = parse(files)
-        if config.web_config is not None and (before is None or before.web_config != config.web_config):
-            from ipvsd.reporting import web_security  # a start without this file does not wait for its libraries
-
-            web_security.require_valid(self._root, config.web_config)
-        return config
 
     def _last_good(self) -> tuple[Optional[config_files.Files], str]:
         from ipvsd.state import last_good_config, stored_json  # a start with a valid configuration needs neither
@@ -119,7 +106,7 @@ class Configured:
 
     def _take(self, seen: Snapshot, asked: bool) -> bool:
         try:
-            config = self._parse(seen.require_complete(), self.config)
+            config = parse(seen.require_complete())
         except ConfigError as error:
             if asked or error.errors != self.errors:
                 self._refuse(error)

@@ -37,6 +37,7 @@ class OptionalServices:
     ) -> None:
         self._loop, self._failures, self._latest = loop, failures, latest
         self._web: Optional[HttpEndpoint] = None
+        self._addresses: Sequence[tuple[str, int]] = ()
         self._inherited = listening.inherited()
         self._textfile = Textfile(root, failures)
         self._protection = WebConfiguration(root, loop, failures, self._secure)
@@ -51,19 +52,25 @@ class OptionalServices:
         self._kube_proxy.update(config.profiles, due=True)
 
     def serve(self, config: Config) -> None:
+        self._addresses = config.listen
         self._protection.use(config.web_config)
         self._textfile.use(config.textfile)
         if self._web and self._web.listen != config.listen:
             self._web.close()
             self._web = None
-        if self._web is None:
-            self._web = HttpEndpoint(self._latest, config.listen, self._protection.security, self._inherited)
+        self._open()
+
+    def _open(self) -> None:
+        """Serve, unless the web configuration file has to be valid first."""
+        if self._web is None and self._protection.security is not None:
+            self._web = HttpEndpoint(self._latest, self._addresses, self._protection.security, self._inherited)
             self._listen(self._web)
 
     def _secure(self) -> None:
-        if self._web:
+        if self._web and self._protection.security:
             self._web.secure(self._protection.security)
-            self._loop.post(ReasonKind.RETRY, "web configuration file")
+        self._open()
+        self._loop.post(ReasonKind.RETRY, "web configuration file")
 
     def _listen(self, web: HttpEndpoint, pause: float = 1.0) -> None:
         """Open the addresses. Retry unavailable ones after `pause` seconds, which doubles with each attempt."""
@@ -95,11 +102,12 @@ class OptionalServices:
     def complete(self, report: Report) -> Report:
         if self._web and not self._web.listen_errors:  # otherwise, a retry is scheduled
             self._listen(self._web)  # the server may have ended
-        web: tuple[SourceState, ...] = (self._web.state(),) if self._web else ()
+        invalid = SourceState("web", up=False, detail="no valid web configuration file", events_lost=None)
+        security = self._protection.security
         report = report._replace(
-            sources=(*report.sources, *web),
+            sources=(*report.sources, self._web.state() if self._web else invalid),
             ipvs=self._asker.answer,
-            web_certificate_expiry=self._protection.security.expiry,
+            web_certificate_expiry=security.expiry if security else None,
             kernels=self._survey.kernels,
             kube_proxy=self._kube_proxy.state,
         )

@@ -1,5 +1,8 @@
 """The web configuration file while the daemon runs: changes become active, and an invalid file leaves the old settings.
 
+Without old settings, as at the start, the endpoint stays closed, so that it never serves without the protection that
+the file demands. The daemon keeps the node compliant meanwhile.
+
 A certificate and its key change one after the other, so new files become active after a short time without changes.
 """
 
@@ -14,7 +17,7 @@ from ipvsd.reporting import web_security
 from ipvsd.reporting.operation_failures import OperationFailures
 from ipvsd.reporting.web_security import Files
 from ipvsd.runtime.event_loop import EventLoop
-from ipvsd.runtime.http_security import OPEN, Security
+from ipvsd.runtime.http_security import Security
 from ipvsd.runtime.journal import log
 from ipvsd.watch.inotify import Inotify
 
@@ -25,11 +28,14 @@ _CHANGES = 0x4 | 0x8 | 0x40 | 0x80 | 0x100 | 0x200
 
 
 class WebConfiguration:
-    """`security` is active. `on_change` is called after each change of it, and after each failure."""
+    """`security` is active, or None if no file was valid yet.
+
+    `on_change` is called after each change of it, and after each failure.
+    """
 
     def __init__(self, root: str, loop: EventLoop, failures: OperationFailures, on_change: Callable[[], None]) -> None:
         self._root, self._loop, self._failures, self._on_change = root, loop, failures, on_change
-        self.security: Security = OPEN
+        self.security: Optional[Security] = None
         self._path: Optional[str] = None
         self._loaded, self._tried = Files(), Files()
         self._inotify: Optional[Inotify] = None
@@ -38,7 +44,7 @@ class WebConfiguration:
 
     def use(self, path: Optional[str]) -> None:
         """Use this file from now on, or none."""
-        if path != self._path:
+        if path != self._path or self.security is None:
             self._path = path
             self._tried = Files()
             self._load(web_security.read(self._root, path))
