@@ -107,8 +107,8 @@ class Daemon:
                         self._reconcile(reasons)
                     return
                 self._turn(reasons)
-                if self._services:
-                    self._services.start_query()
+            if self._services:  # after the reserve is open again: each open(2) would wait for the thread of the query
+                self._services.start_query()
             reasons = self._wait()
 
     def _turn(self, reasons: tuple[Reason, ...]) -> None:
