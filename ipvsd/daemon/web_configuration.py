@@ -30,7 +30,7 @@ _CHANGES = 0x4 | 0x8 | 0x40 | 0x80 | 0x100 | 0x200
 class WebConfiguration:
     """`security` is active, or None if no file was valid yet.
 
-    `on_change` is called after each change of it, and after each failure.
+    `on_change` is called after each change of it, and after each failure, but not at a start without a file.
     """
 
     def __init__(self, root: str, loop: EventLoop, failures: OperationFailures, on_change: Callable[[], None]) -> None:
@@ -61,6 +61,7 @@ class WebConfiguration:
     def _load(self, files: Files) -> None:
         self._tried = files
         self._watch(files)
+        starts_without = self.security is None and self._path is None
         try:
             security = web_security.load(self._root, self._path, files)
         except ConfigError as error:
@@ -71,7 +72,8 @@ class WebConfiguration:
             if self._loaded.contents and files.contents:
                 log("info", "web configuration file loaded")
             self._loaded, self.security = files, security
-        self._on_change()
+        if not starts_without:
+            self._on_change()
 
     def _watch(self, files: Files) -> None:
         """Watch the directories of the files. Without inotify, each resync still finds the changes."""
