@@ -17,7 +17,7 @@ from ipvsd.reporting import web_security
 from ipvsd.reporting.operation_failures import OperationFailures
 from ipvsd.reporting.web_security import Files
 from ipvsd.runtime.event_loop import EventLoop
-from ipvsd.runtime.http_security import Security
+from ipvsd.runtime.http_security import OPEN, Security
 from ipvsd.runtime.journal import log
 from ipvsd.watch.inotify import Inotify
 
@@ -44,7 +44,9 @@ class WebConfiguration:
 
     def use(self, path: Optional[str]) -> None:
         """Use this file from now on, or none."""
-        if path != self._path or self.security is None:
+        if path is None and self._path is None:
+            self.security = OPEN
+        elif path != self._path or self.security is None:
             self._path = path
             self._tried = Files()
             self._load(web_security.read(self._root, path))
@@ -61,7 +63,6 @@ class WebConfiguration:
     def _load(self, files: Files) -> None:
         self._tried = files
         self._watch(files)
-        starts_without = self.security is None and self._path is None
         try:
             security = web_security.load(self._root, self._path, files)
         except ConfigError as error:
@@ -72,8 +73,7 @@ class WebConfiguration:
             if self._loaded.contents and files.contents:
                 log("info", "web configuration file loaded")
             self._loaded, self.security = files, security
-        if not starts_without:
-            self._on_change()
+        self._on_change()
 
     def _watch(self, files: Files) -> None:
         """Watch the directories of the files. Without inotify, each resync still finds the changes."""

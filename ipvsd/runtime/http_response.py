@@ -18,9 +18,7 @@ class Response(NamedTuple):
     headers: Mapping[str, str] = _TEXT
 
 
-def text_response(
-    status: int, reason: str, headers: Mapping[str, str] = Response._field_defaults["headers"]
-) -> Response:
+def text_response(status: int, reason: str, headers: Mapping[str, str] = _TEXT) -> Response:
     """Return a response with the reason as its text, and these headers in addition."""
     return Response(status, f"{reason}\n".encode(), {**_TEXT, **headers})
 
