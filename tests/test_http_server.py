@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import socket
 import time
@@ -272,6 +273,19 @@ def test_a_connection_knows_whether_its_response_was_delivered(until: Until) -> 
                 pass
         until(lambda: connection.delivered, "the client has read all")
         connection.close(reset=True)
+
+
+def test_a_client_whose_own_system_call_fails_is_closed_without_a_defect_in_the_log(
+    site: Site, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def fail(_: socket.socket) -> None:
+        raise OSError(errno.ENOMEM, "Cannot allocate memory")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(socket.socket, "getsockname", fail)
+        assert site.ask() == b""
+    assert status(site.ask()) == 200
+    assert capfd.readouterr().err == ""
 
 
 def test_many_addresses_of_one_network_of_ipv6_are_one_client() -> None:

@@ -268,22 +268,30 @@ class Server:
     def _advance(self, client: Connection) -> None:
         """Serve a client as far as possible without waiting, but at most to the end of one response."""
         try:
-            if client.stage is Stage.WAIT:  # nothing is expected, so the client is gone
-                raise ConnectionResetError
-            if client.stage is Stage.RECEIVE:
-                self._receive(client)
-            if client.stage is Stage.SEND and client.send():
-                self._keep(client)
-            if client.stage is Stage.DROP:
-                self._close_client(client, reset=not client.drop())
+            self._continue(client)
         except BlockingIOError:
             self._wait(client)
         except OSError:
             self._close_client(client)
 
+    def _continue(self, client: Connection) -> None:
+        """Raises BlockingIOError when the client must be waited for, and another OSError when it is lost."""
+        if client.stage is Stage.WAIT:  # nothing is expected, so the client is gone
+            raise ConnectionResetError
+        if client.stage is Stage.RECEIVE:
+            self._receive(client)
+        if client.stage is Stage.SEND and client.send():
+            self._keep(client)
+        if client.stage is Stage.DROP:
+            self._close_client(client, reset=not client.drop())
+
     def _wait(self, client: Connection) -> None:
         if client.wanted != client.registered:
-            self._poller.modify(client.socket.fileno(), client.wanted)
+            try:
+                self._poller.modify(client.socket.fileno(), client.wanted)
+            except OSError:  # the kernel would never report it
+                self._close_client(client, reset=True)
+                return
             client.registered = client.wanted
 
     def _keep(self, client: Connection) -> None:
@@ -355,19 +363,25 @@ class Server:
             client, request, correct = self._checked.popleft()
             if client.stage is not Stage.WAIT or client.socket.fileno() not in self._busy:
                 continue
-            if correct:
-                self._start_answer(client, request)
-            else:
-                self._start_response(client, _UNAUTHORIZED, request.method == "HEAD")
+            try:
+                if correct:
+                    self._start_answer(client, request)
+                else:
+                    self._start_response(client, _UNAUTHORIZED, request.method == "HEAD")
+            except OSError:
+                self._close_client(client, reset=True)
+                continue
             client.wanted = select.EPOLLOUT
             self._advance(client)
 
     def _start_answer(self, client: Connection, request: Request) -> None:
-        self._start_response(client, self._answer(client, request), request.method == "HEAD")
+        """Raises OSError."""
+        address = plain_address(client.socket.getsockname()[0])
+        self._start_response(client, self._answer(request, address), request.method == "HEAD")
 
-    def _answer(self, client: Connection, request: Request) -> Response:
+    def _answer(self, request: Request, address: str) -> Response:
         try:
-            return self._handler(request, plain_address(client.socket.getsockname()[0]))
+            return self._handler(request, address)
         except Exception:  # noqa: BLE001 -- a defect of a handler is logged, and ends neither the thread nor the daemon
             self._log_once(traceback.format_exc())
             return text_response(500, "internal error")
