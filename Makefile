@@ -55,7 +55,7 @@ test-without-machines:
 	$(MAKE) --no-print-directory lint-packages
 	$(SIGNCHECK) --rehearse
 	IPVSD_BREADTH=$(BREADTH) $(BIN)/python -m pytest -q -n $(JOBS) -m differential tests/differential
-	$(BIN)/python -m pytest -q -m packaging --ignore tests/packaging/test_readme.py \
+	$(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile -m packaging --ignore tests/packaging/test_readme.py \
 	    --ignore tests/packaging/test_lintian.py tests/packaging
 
 # Runs in parallel with the tests without machines, at a lower priority. Most of it waits for a mirror and one compiler.
