@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import socket
@@ -47,6 +48,32 @@ def prepare(opened: socket.socket) -> None:
     opened.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER)
     opened.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)
     opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+
+class Rejecter:
+    """Keeps one descriptor, so that a client can be rejected when no other one is free."""
+
+    def __init__(self) -> None:
+        self._reserve = -1
+        self._reopen()
+
+    def _reopen(self) -> None:
+        try:
+            self._reserve = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            self._reserve = -1
+
+    def reject(self, listener: socket.socket) -> None:
+        """Close the first waiting connection, if possible."""
+        if self._reserve >= 0:
+            os.close(self._reserve)
+            with contextlib.suppress(OSError):  # another thread accepted it first
+                listener.accept()[0].close()
+        self._reopen()
+
+    def close(self) -> None:
+        if self._reserve >= 0:
+            os.close(self._reserve)
 
 
 def plain_address(address: str) -> str:
