@@ -22,7 +22,7 @@ from ipvsd.model.types import (
     Unreadable,
 )
 from ipvsd.sysctl import sysctl_names, values
-from ipvsd.sysctl.patterns import Patterns
+from ipvsd.sysctl.patterns import Matches, Patterns
 
 RELEASE = "6.1.0-50-cloud-amd64"
 CONF_FILE = "/etc/modprobe.d/mine.conf:1"
@@ -189,12 +189,12 @@ class FakeKernel:
     def expand(self, patterns: Collection[str]) -> Mapping[str, Collection[str]]:
         if patterns:
             self._ask("expand")
-        found: dict[str, dict[str, None]] = {pattern: {} for pattern in patterns}
-        expanded, index = list(found), Patterns(sysctl_names.globs(pattern) or () for pattern in found)
+        index = Patterns(sysctl_names.globs(pattern) or () for pattern in patterns)
+        masks: dict[str, int] = {}
         for name in dict.fromkeys(sysctl_names.normalised(key) or key for key in self.values):
-            for number in (number for path in sysctl_names.paths(name) for number in index.matching(path)):
-                found[expanded[number]][name] = None
-        return {pattern: list(names) for pattern, names in found.items()}
+            for path in sysctl_names.paths(name):
+                masks[name] = masks.get(name, 0) | index.mask(path)
+        return Matches(patterns, masks)
 
     def read_parameter(self, name: str) -> Parameter:
         number = self.failing.get("read_parameter")

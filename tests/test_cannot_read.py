@@ -17,6 +17,7 @@ from ipvsd.kernel.host import LinuxHost
 from ipvsd.model.report import State
 from ipvsd.model.types import Finding, LastVerdict, ModuleVerdict, SysctlFinding, SysctlVerdict
 from ipvsd.reconcile.last_seen import FIRST_PAUSE, LastSeen
+from ipvsd.reconcile.observation import observe_and_plan
 from ipvsd.reconcile.reconciler import Reconciler
 from ipvsd.reconcile.rounds import ReconcileResult
 from ipvsd.reporting.messages import describe
@@ -28,7 +29,7 @@ from tests.reconciling import Node, Reports, settle
 from tests.samples import NOW
 from tests.scarce import few_descriptors
 from tests.test_transitions import drifted, fresh, kernel, state, unloaded, verdict
-from tests.trees import TreeLoader, put, store, sysctl
+from tests.trees import TreeLoader, put, put_sysctl, store, sysctl
 
 __all__ = ["kernel"]
 
@@ -288,6 +289,21 @@ def test_an_item_with_a_valid_last_verdict_is_still_repaired_and_watched_and_gua
         store(sysctl(tree, FORWARD), "0")
         assert reconciler.reconcile_one(FORWARD, 0.0)
     assert sysctl(tree, FORWARD).read_text() == "1\n"
+
+
+def test_a_link_at_the_second_path_of_a_sysctl_is_not_watched(tree: Path) -> None:
+    alias = "net.ipv4.conf.all.forwarding"
+    store(sysctl(tree, FORWARD), "1")
+    put_sysctl(tree, alias, "1")
+    host = LinuxHost(str(tree), TreeLoader(tree))
+    assert alias in watch_targets(host, observe_and_plan(host, CONFIG)[1], (), (), ()).sysctls
+    directory = sysctl(tree, alias).parent
+    directory.rename(tree / "elsewhere")
+    directory.symlink_to(tree / "elsewhere")
+    host = LinuxHost(str(tree), TreeLoader(tree))
+    watched = watch_targets(host, observe_and_plan(host, CONFIG)[1], (), (), ()).sysctls
+    assert FORWARD in watched
+    assert alias not in watched
 
 
 # --- the files themselves -----------------------------------------------------------------

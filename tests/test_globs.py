@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ipvsd.sysctl.globs import Glob, Globs, has_wildcard, matches, quoted
+from ipvsd.sysctl.glob_automaton import GlobAutomaton
+from ipvsd.sysctl.globs import Glob, Globs, has_wildcard, matches, numbers_of, quoted
 
 _FNMATCH = ctypes.CDLL(None).fnmatch
 PIECES = st.sampled_from(
@@ -71,6 +72,14 @@ def test_no_pattern_takes_long(piece: str, times: int, end: str) -> None:
 def test_many_patterns_fit_as_each_does(patterns: list[str], name: str) -> None:
     expected = [number for number, pattern in enumerate(patterns) if Glob(pattern).matches(name)]
     assert Globs(patterns).matching(name) == expected
+
+
+@given(st.lists(PATTERN, max_size=20), st.text("abcz.", max_size=20), st.booleans())
+def test_an_automaton_matches_as_each_pattern_does(patterns: list[str], name: str, hidden: bool) -> None:
+    globs = [Glob(pattern) for pattern in patterns]
+    expected = [number for number, glob in enumerate(globs) if glob.matches(name) and (glob.hidden or not hidden)]
+    automaton = GlobAutomaton(((pattern, (number,)) for number, pattern in enumerate(patterns)), len(globs), len(name))
+    assert numbers_of(automaton.matching(name, hidden)) == expected
 
 
 def test_a_hidden_name_is_hidden_from_wildcards_as_in_glob() -> None:

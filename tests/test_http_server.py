@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import errno
 import os
 import socket
+import ssl
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Optional, cast
 
 import pytest
 
+from ipvsd.runtime.basic_auth import Credentials, Users
 from ipvsd.runtime.http_connection import MAX_DISCARDED, MAX_HEAD, MAX_REQUESTS, Connection
 from ipvsd.runtime.http_request import MAX_HEADERS, Request
 from ipvsd.runtime.http_response import Response
+from ipvsd.runtime.http_security import OPEN, Security
 from ipvsd.runtime.http_server import GRACE, MAX_CLIENTS, Server
 from ipvsd.runtime.http_server import MAX_CLIENTS_PER_PEER as MOST
 from ipvsd.runtime.listening import listen, peer_of
+from ipvsd.runtime.tls import TlsConnection
 from tests.scarce import few_descriptors
 from tests.service import Until
 
@@ -29,10 +36,10 @@ LARGE = 4 << 20  # bytes of a response: more than the kernel accepts at once
 class Site:
     """A server on loopback that treats every address as a different client."""
 
-    def __init__(self) -> None:
+    def __init__(self, security: Security = OPEN) -> None:
         self.asked: list[Request] = []
         self.body, self.expected = b"hello\n", "127.0.0.1"
-        self.server = Server(self._answer)
+        self.server = Server(self._answer, security)
         listening = listen("127.0.0.1", 0)
         self.port = listening.getsockname()[1]
         self.server.add(listening)
@@ -286,6 +293,96 @@ def test_a_client_whose_own_system_call_fails_is_closed_without_a_defect_in_the_
         assert site.ask() == b""
     assert status(site.ask()) == 200
     assert capfd.readouterr().err == ""
+
+
+@contextlib.contextmanager
+def no_memory_for_a_wake_up(server: Server) -> Iterator[None]:
+    writer = server._pipe._writer
+    away = os.dup(writer)
+    try:
+        with open("/dev/full", "w") as full:
+            os.dup2(full.fileno(), writer)
+        yield
+    finally:
+        os.dup2(away, writer)
+        os.close(away)
+
+
+def test_a_listener_is_closed_if_the_thread_cannot_be_woken_for_it(site: Site) -> None:
+    refused = listen("127.0.0.1", 0)
+    port = refused.getsockname()[1]
+    with no_memory_for_a_wake_up(site.server), pytest.raises(OSError, match="No space left"):
+        site.server.add(refused)
+    site.server.add(listen("127.0.0.1", port))
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as client:
+        client.sendall(GET)
+        assert status(everything(client)) == 200
+
+
+def test_a_verified_password_is_answered_with_the_next_event_if_the_thread_cannot_be_woken(until: Until) -> None:
+    verified = threading.Event()
+
+    class Observed(Users):
+        def verify(self, credentials: Credentials) -> bool:
+            verified.set()
+            return super().verify(credentials)
+
+    site = Site(Security(users=Observed({"a": "$2a$05$CCCCCCCCCCCCCCCCCCCCC.E5YPO9kmyuRGyh0XouQYb4YMJKvyOeW"})))
+    try:
+        with no_memory_for_a_wake_up(site.server):
+            client = site.connect()
+            client.sendall(GET[:-2] + b"Authorization: Basic " + base64.b64encode(b"a:U*U") + b"\r\n\r\n")
+            until(lambda: verified.is_set() and site.server._checked, "the password is verified")
+            assert status(site.ask()) == 401
+            assert status(everything(client)) == 200
+    finally:
+        site.close()
+
+
+def test_a_server_stops_although_its_thread_cannot_be_woken(until: Until) -> None:
+    site = Site()
+    assert status(site.ask()) == 200
+    with open("/dev/full", "w") as full:
+        os.dup2(full.fileno(), site.server._pipe._writer)
+    stopping = threading.Thread(target=site.close)
+    stopping.start()
+    until(lambda: site.server._stopping, "the server has to stop")
+    with contextlib.suppress(OSError):
+        socket.create_connection(("127.0.0.1", site.port), timeout=10).close()
+    stopping.join(10)
+    assert not stopping.is_alive()
+
+
+def test_a_client_is_closed_if_it_cannot_be_reset(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(errno.ENOMEM, "Cannot allocate memory")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(socket.socket, "setsockopt", fail)
+        ours, theirs = socket.socketpair()
+        with ours:
+            Connection(theirs, "", time.monotonic()).close(reset=True)
+            assert ours.recv(1) == b""
+
+
+class NoMemoryForOptions(socket.socket):
+    """A socket whose kernel has no memory for the calls with which Python reads its family, type and protocol."""
+
+    def __init__(self, family: int = -1, type: int = -1, proto: int = -1, fileno: Optional[int] = None) -> None:  # noqa: A002
+        if -1 in (family, type, proto):
+            raise OSError(errno.ENOMEM, "Cannot allocate memory")
+        super().__init__(family, type, proto, fileno)
+
+
+def test_the_end_of_tls_keeps_the_descriptor_if_its_options_cannot_be_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    ours, theirs = socket.socketpair()
+    connection = TlsConnection.__new__(TlsConnection)
+    connection._tls = cast(ssl.SSLSocket, theirs)
+    with ours, monkeypatch.context() as patched:
+        patched.setattr(socket, "socket", NoMemoryForOptions)
+        connection._leave()
+        connection.close(reset=False)
+        assert ours.recv(1) == b""
 
 
 def test_many_addresses_of_one_network_of_ipv6_are_one_client() -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from ipvsd import cli
-from ipvsd.runtime.instance_lock import PATH, hold
+from ipvsd.runtime.instance_lock import PATH, hold, holder
 from tests.service import REPOSITORY, STATUS, Service, Until
 from tests.trees import put
 
@@ -110,3 +110,8 @@ def test_a_lock_that_cannot_be_made_stops_nothing_and_is_reported(
         assert ours
     assert not (tmp_path / "elsewhere").exists()
     assert capfd.readouterr().err.startswith(f"ipvsd: warning: cannot lock {PATH}: ")
+
+
+def test_a_holder_that_cannot_be_read_still_holds_the_lock(tmp_path: Path) -> None:
+    with open(tmp_path / "lock", "wb") as unreadable:
+        assert holder(unreadable.fileno()) == "another process"

@@ -2,10 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
+from pathlib import Path
+
 import pytest
 
 from ipvsd.config.parser import ConfigError
 from ipvsd.config.web_config import ClientAuth, TlsSettings, WebConfig, parse
+from ipvsd.daemon.web_configuration import WebConfiguration
+from ipvsd.model.report import Operation
+from ipvsd.reporting.operation_failures import OperationFailures
+from ipvsd.runtime import tls
+from ipvsd.runtime.event_loop import EventLoop
+from tests.scarce import few_descriptors
+from tests.trees import put
+
+assert tls  # a late import would need descriptors
 
 HASH = "$2y$10$X0h1gDsPszWURQaxFh.zoubFi6DXncSjhoQNJgRrnGs7EsimhC7zG"
 FILES = "cert_file: a.crt, key_file: a.key"
@@ -80,3 +92,20 @@ def test_any_other_file_is_rejected(text: str, error: str) -> None:
     (found,) = raised.value.errors
     assert found.startswith(f"web.yml:{error}")
     assert "secret" not in found
+
+
+def test_a_certificate_without_descriptors_to_load_it_is_loaded_again(tmp_path: Path) -> None:
+    put(tmp_path, "web.yml", f"tls_server_config: {{{FILES}}}\n")
+    put(tmp_path, "a.crt", "-----BEGIN CERTIFICATE-----\n")
+    put(tmp_path, "a.key", "-----BEGIN PRIVATE KEY-----\n")
+    failures = OperationFailures()
+    name = Operation.LOAD_WEB_CONFIGURATION.value
+    with contextlib.ExitStack() as stack:
+        loop = stack.enter_context(EventLoop())
+        configuration = WebConfiguration(str(tmp_path), loop, failures, lambda: None)
+        stack.callback(configuration.close)
+        with few_descriptors(2):  # enough to read a file
+            configuration.use("/web.yml")
+        assert failures.current[name].endswith("cannot load the certificate: Too many open files")
+        configuration.check()
+        assert "OpenSSL cannot use it" in failures.current[name]

@@ -62,8 +62,8 @@ class _PatternLines:
         self._index, self._values = Patterns(self.values, period=True), tuple(self.values.values())
 
     def value(self, path: Path) -> Optional[str]:
-        matching = self._index.matching(path)
-        return self._values[matching[-1]] if matching else None
+        last = self._index.last(path)
+        return None if last is None else self._values[last]
 
 
 def lines(

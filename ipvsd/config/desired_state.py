@@ -31,7 +31,7 @@ from ipvsd.model.types import (
 )
 from ipvsd.modprobe import kernel_names
 from ipvsd.sysctl import sysctl_names
-from ipvsd.sysctl.patterns import Patterns, Scope
+from ipvsd.sysctl.patterns import Patterns, Scope, matches
 
 
 class PatternRule(NamedTuple):
@@ -56,7 +56,8 @@ def patterns(config: Config) -> tuple[str, ...]:
     entries = (entry for name in config.profiles for entry in PROFILES[name].sysctls)
     keys = (entry.key for entry in entries if _is_enabled(entry.switch, config))
     dropped = {key for key, setting in config.sysctls.items() if setting.dropped}
-    named = dict.fromkeys((*keys, *config.sysctls))
+    # A person's position in the order applies, as in `pattern_rules`.
+    named = dict.fromkeys((*(key for key in keys if key not in config.sysctls), *config.sysctls))
     return tuple(key for key in named if sysctl_names.is_pattern(key) and key not in dropped)
 
 
@@ -72,15 +73,36 @@ def pattern_rules(config: Config, kernel: Kernel) -> tuple[PatternRule, ...]:
 
 class PatternRules:
     def __init__(self, rules: Sequence[PatternRule]) -> None:
-        self._wanted = [rule.wanted for rule in rules]
-        self._scopes = [Scope(rule.wanted.key, rule.exclude) for rule in rules]
-        self._index = Patterns(sysctl_names.globs(wanted.key) or () for wanted in self._wanted)
+        self._rules = rules
+        self._scopes: dict[int, Scope] = {}
+        self._index: Optional[Patterns] = None
 
     def match(self, name: str) -> Optional[DesiredSysctl]:
         """Return the desired value of the last pattern that matches a sysctl, or None."""
-        matching = {number for path in sysctl_names.paths(name) for number in self._index.matching(path)}
-        found = next((number for number in sorted(matching, reverse=True) if name in self._scopes[number]), None)
-        return None if found is None else self._wanted[found]
+        if self._index is None:  # the first reconciliation does not need it
+            self._index = Patterns(sysctl_names.globs(rule.wanted.key) or () for rule in self._rules)
+        matching = 0
+        for path in sysctl_names.paths(name):
+            matching |= self._index.mask(path)
+        number = self.last(name, matching)
+        return None if number is None else self._rules[number].wanted
+
+    def last(self, name: str, matching: int) -> Optional[int]:
+        """Return the last rule in the mask `matching` that does not exclude a sysctl, or None."""
+        while matching:
+            number = matching.bit_length() - 1
+            if self._admits(number, name):
+                return number
+            matching ^= 1 << number
+        return None
+
+    def _admits(self, number: int, name: str) -> bool:
+        wanted, exclude = self._rules[number]
+        if not exclude or name == wanted.key:  # the pattern itself is the name if its matches are unknown
+            return True
+        if number not in self._scopes:
+            self._scopes[number] = Scope(wanted.key, exclude)
+        return name in self._scopes[number]
 
 
 def build_desired(
@@ -220,15 +242,19 @@ def _expand(
     rules: Sequence[PatternRule],
     expanded: Mapping[str, Collection[str]],
 ) -> Iterator[DesiredSysctl]:
-    """Yield the sysctls of the patterns. A named sysctl overrides them, and a later pattern an earlier one."""
+    """Yield the sysctls of the patterns. A named sysctl overrides them, and a later pattern an earlier one.
+
+    So each sysctl takes one step, however many patterns match it.
+    """
     named = {*(item.key for item in wanted), *(key for key in config.sysctls if not sysctl_names.is_pattern(key))}
-    for template, exclude in reversed(rules):
-        pattern = template.key
-        matching = expanded.get(pattern, ())
-        keys = [key for key in matching if key not in named]
-        if exclude:
-            scope = Scope(pattern, exclude)
-            # The pattern itself is the key if its matches are unknown.
-            keys = [key for key in keys if key == pattern or key in scope]
-        named.update(keys)
-        yield from (template._replace(key=key, pattern=pattern) for key in (keys if matching else [pattern]))
+    index, found = PatternRules(rules), matches([rule.wanted.key for rule in rules], expanded)
+    keys: dict[int, list[str]] = {}
+    matched = 0
+    for name, numbers in found.masks.items():
+        matched |= numbers
+        last = None if name in named else index.last(name, numbers)
+        if last is not None:
+            keys.setdefault(last, []).append(name)
+    for number, (template, _) in reversed(list(enumerate(rules))):
+        chosen = keys.get(number, ()) if matched >> number & 1 else (template.key,)
+        yield from (template._replace(key=key, pattern=template.key) for key in chosen)

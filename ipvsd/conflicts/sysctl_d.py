@@ -225,9 +225,9 @@ def _last_matches(lines: Sequence[Assignment], numbers: Sequence[int], paths: It
     while missing and end:
         chosen = numbers[max(0, end - size) : end]
         index = Patterns((_parts(lines[number]) for number in chosen), period=True)
-        matches = {path: index.matching(tuple(path.split("/"))) for path in missing}
-        found.update({path: chosen[places[-1]] for path, places in matches.items() if places})
-        missing = [path for path, places in matches.items() if not places]
+        matches = {path: index.last(tuple(path.split("/"))) for path in missing}
+        found.update({path: chosen[last] for path, last in matches.items() if last is not None})
+        missing = [path for path, last in matches.items() if last is None]
         end, size = end - len(chosen), size * 4
     return found
 

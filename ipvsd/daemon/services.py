@@ -124,5 +124,5 @@ class OptionalServices:
         self._protection.close()
         if self._web:
             self._web.close()
-        for opened in self._inherited:
+        for opened in self._inherited.values():
             opened.close()

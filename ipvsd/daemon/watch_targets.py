@@ -39,8 +39,9 @@ def _paths(host: LinuxHost, plan: Plan, contended: Collection[str]) -> Mapping[s
             with contextlib.suppress(OSError):  # a symbolic link in a tree leads to it now
                 paths[finding.name] = host.sysctl_path(finding.name)
     for alias, name in sysctl_names.ALIASES.items():
-        if name in paths and os.path.exists(host.sysctl_path(alias)):
-            paths[alias] = host.sysctl_path(alias)
+        with contextlib.suppress(OSError):
+            if name in paths and os.path.exists(host.sysctl_path(alias)):
+                paths[alias] = host.sysctl_path(alias)
     for finding in plan.parameters:
         if (finding.compliant or is_last_verdict_valid(finding)) and finding.name not in contended:
             with contextlib.suppress(OSError):

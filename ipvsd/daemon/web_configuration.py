@@ -66,6 +66,8 @@ class WebConfiguration:
         try:
             security = web_security.load(self._root, self._path, files)
         except ConfigError as error:
+            if error.unreadable:  # the files need not change for the next attempt to succeed
+                self._tried = Files()
             more = f" and {len(error.errors) - 1} more" if len(error.errors) > 1 else ""
             self._failures.record(Operation.LOAD_WEB_CONFIGURATION, f"{error.errors[0]}{more}")
         else:

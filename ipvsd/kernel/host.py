@@ -17,7 +17,7 @@ from ipvsd.kernel.module_tree import Index
 from ipvsd.model.types import MISSING, TRANSIENT_ERRNOS, Kernel, ModuleState, Parameter, Reading, RootKind, Unreadable
 from ipvsd.runtime import rootfs
 from ipvsd.sysctl import sysctl_names, values
-from ipvsd.sysctl.patterns import Patterns
+from ipvsd.sysctl.patterns import Matches, Patterns, partly_unreadable
 
 if TYPE_CHECKING:
     from ipvsd.kernel.load_blockers import LoadBlockers
@@ -52,7 +52,10 @@ class Host(Protocol):
         """Write an existing sysctl. Raises OSError."""
 
     def expand(self, patterns: Collection[str]) -> Mapping[str, Collection[str]]:
-        """Return the sysctls that match each pattern, part by part. Some may have disappeared since."""
+        """Return the sysctls that match each pattern, part by part. Some may have disappeared since.
+
+        Raises PartlyUnreadableError if that is possible for some patterns only.
+        """
 
     def read_parameter(self, name: str) -> Parameter:
         """Return the current state of MODULE.PARAMETER."""
@@ -182,14 +185,24 @@ class LinuxHost:
                 return
         _write_file(self.sysctl_path(key), value)
 
-    def expand(self, patterns: Collection[str]) -> Mapping[str, Collection[str]]:
-        found: dict[str, list[str]] = {pattern: [] for pattern in patterns}
-        expanded = list(found)
-        for path, numbers in Patterns(sysctl_names.globs(pattern) or () for pattern in expanded).expand(self._names):
-            if rootfs.is_file(self._live_root, _sysctl(path)):
-                for number in numbers:
-                    found[expanded[number]].append(sysctl_names.name(path))
-        return found
+    def expand(self, patterns: Collection[str]) -> Matches:
+        index = Patterns(sysctl_names.globs(pattern) or () for pattern in patterns)
+        masks: dict[str, int] = {}
+        known: dict[int, int] = {}  # equal masks are stored once
+        errors: list[tuple[int, OSError]] = []
+        for path, mask in index.expand(self._names, errors):
+            try:
+                exists = rootfs.is_file(self._live_root, _sysctl(path))
+            except rootfs.UnreadableError as error:
+                errors.append((mask, error))
+                continue
+            if exists:
+                name = sysctl_names.name(path)
+                found = masks.get(name, 0) | mask  # a sysctl can have two paths
+                masks[name] = known.setdefault(found, found)
+        if errors:
+            raise partly_unreadable(tuple(patterns), masks, errors)
+        return Matches(patterns, masks)
 
     def _names(self, path: sysctl_names.Path) -> Collection[str]:
         """Return the names in a directory under /proc/sys, one character for a byte."""

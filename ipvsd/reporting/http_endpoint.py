@@ -34,7 +34,7 @@ _CACHE_SECONDS = 1.0  # seconds for which a page is cached while the report is t
 class HttpEndpoint:
     """Serves on the given addresses from the first `arm` on. Unavailable addresses are retried.
 
-    If there are `inherited` sockets, it serves on them and ignores the addresses.
+    If there are `inherited` sockets (by address), it serves on them and ignores the other addresses.
     """
 
     def __init__(
@@ -42,11 +42,11 @@ class HttpEndpoint:
         latest: Latest,
         listen: Sequence[tuple[str, int]],
         security: Security = OPEN,
-        inherited: Sequence[socket.socket] = (),
+        inherited: Optional[Mapping[tuple[str, int], socket.socket]] = None,
     ) -> None:
         self.listen = tuple(listen)
         self._security = security
-        self._inherited = {opened.getsockname()[:2]: opened for opened in inherited}
+        self._inherited = inherited or {}
         self._pages = Pages(latest)
         self._server: Optional[Server] = None
         self._open: list[tuple[str, int]] = []

@@ -88,7 +88,8 @@ def _with_tls(security: Security, name: str, path: str, config: TlsSettings, con
     except tls.TlsError as error:
         raise ConfigError([f"{name}: tls_server_config.{error.field}: {files[error.field]}: {error.reason}"]) from None
     except OSError as error:
-        raise ConfigError([f"{name}: tls_server_config: cannot load the certificate: {error.strerror}"]) from None
+        problem = f"{name}: tls_server_config: cannot load the certificate: {error.strerror}"
+        raise ConfigError([problem], unreadable=True) from None
     return security._replace(tls=secured, expiry=certificate_expiry.expiry(certificate))
 
 

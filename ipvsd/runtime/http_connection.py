@@ -10,6 +10,7 @@ Facts:
 
 from __future__ import annotations
 
+import contextlib
 import enum
 import fcntl
 import select
@@ -118,7 +119,8 @@ class Connection:
 
     def close(self, reset: bool) -> None:
         if reset:
-            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+            with contextlib.suppress(OSError):  # without memory for it, the kernel keeps the data until its own timeout
+                self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
         self.socket.close()  # this also removes it from the poller
 
     # --- the transport ------------------------------------------------------------------

@@ -13,7 +13,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import math
-import os
 import select
 import socket
 import threading
@@ -28,7 +27,8 @@ from ipvsd.runtime.http_request import Request, RequestError
 from ipvsd.runtime.http_response import Response, text_response
 from ipvsd.runtime.http_security import OPEN, Security
 from ipvsd.runtime.journal import log
-from ipvsd.runtime.listening import peer_of, plain_address
+from ipvsd.runtime.listening import Rejecter, peer_of, plain_address
+from ipvsd.runtime.wake_up_pipe import WakeUpPipe
 
 if TYPE_CHECKING:
     from ipvsd.runtime.basic_auth import Credentials, PasswordChecker, Users
@@ -39,6 +39,7 @@ MAX_CLIENTS_PER_PEER = 64  # connections from one address, or from one /64 of IP
 _BATCH = 16  # connections that are accepted before the existing ones are served again
 GRACE = 0.05  # seconds that every connection has to send its request
 _BACKOFF = (0.1, 1.0)  # seconds without accepting after an error: initially, and at most
+_JOIN = 1.0  # seconds between two attempts to wake a thread that has to end
 _LOG_INTERVAL = 60.0  # seconds without such an error, after which the next one is logged
 
 _UNAUTHORIZED = text_response(401, "unauthorized", {"WWW-Authenticate": "Basic"})
@@ -66,17 +67,19 @@ class Server:
         self._busy: dict[int, Connection] = {}
         self._unused: dict[int, Connection] = {}
         self._clients_of: Counter[str] = Counter()
-        self._reserve = -1
         self._backoff, self._paused_until = _BACKOFF[0], 0.0  # accepts nothing before `_paused_until`
         self._last_error, self._failed_at = "", -math.inf
         self._deaf = False  # True while a socket could not be registered
         self.error = ""
-        self._read = self._wake = -1
-        self._poller = select.epoll()
+        self._pipe = WakeUpPipe()
         try:
-            self._read, self._wake = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-            self._poller.register(self._read, select.EPOLLIN)
-            self._open_reserve()
+            self._poller = select.epoll()
+        except OSError:
+            self._pipe.close()
+            raise
+        self._rejecter = Rejecter()
+        try:
+            self._poller.register(self._pipe.reader, select.EPOLLIN)
             self._thread = threading.Thread(target=self._run, name="web", daemon=True)
             self._thread.start()
         except (OSError, RuntimeError):
@@ -88,15 +91,25 @@ class Server:
         return self._thread.is_alive()
 
     def add(self, listener: socket.socket) -> None:
-        """Serve on this socket as well. `stop` closes it."""
-        listener.setblocking(False)
-        self._added.append(listener)
-        os.write(self._wake, b"\0")
+        """Serve on this socket as well. `stop` closes it. Raises OSError after it has closed the socket."""
+        with contextlib.ExitStack() as stack:
+            stack.callback(listener.close)
+            listener.setblocking(False)
+            self._added.append(listener)
+            try:
+                self._pipe.wake_up()
+            except OSError:
+                with contextlib.suppress(ValueError):  # the thread was awake, and serves on it
+                    self._added.remove(listener)
+                    raise
+            stack.pop_all()
 
     def stop(self) -> None:
         self._stopping = True
-        os.write(self._wake, b"\0")
-        self._thread.join()
+        while self._thread.is_alive():
+            with contextlib.suppress(OSError):
+                self._pipe.wake_up()
+            self._thread.join(_JOIN)
         if self._passwords:
             self._passwords.stop()
         self._close()
@@ -107,9 +120,8 @@ class Server:
         for opened in (*self._listeners.values(), *self._added):
             opened.close()
         self._poller.close()
-        for descriptor in (self._reserve, self._read, self._wake):
-            if descriptor >= 0:
-                os.close(descriptor)
+        self._pipe.close()
+        self._rejecter.close()
 
     # --- the loop -----------------------------------------------------------------------
 
@@ -122,11 +134,10 @@ class Server:
     def _run_once(self) -> None:
         """Serve the descriptors that are ready, existing connections first."""
         ready = self._poller.poll(self._timeout())
+        self._pipe.drain()
+        self._add_listeners()
+        self._continue_checked()  # after any event, because the pipe can have had no memory for a byte
         for fd, _ in ready:
-            if fd == self._read:
-                os.read(self._read, 4096)
-                self._add_listeners()
-                self._continue_checked()
             client = self._busy.get(fd) or self._unused.get(fd)
             if client:
                 self._advance(client)
@@ -205,7 +216,11 @@ class Server:
 
     def _add_client(self, opened: socket.socket, peer: str) -> None:
         """Add a client. Raises OSError after it has closed the connection."""
-        opened.setblocking(False)
+        try:
+            opened.setblocking(False)
+        except OSError:
+            opened.close()
+            raise
         client = self._connection(opened, peer)
         self._busy[client.socket.fileno()] = client
         self._clients_of[peer] += 1
@@ -234,7 +249,7 @@ class Server:
             oldest = next(iter((*self._unused.values(), *self._busy.values())), None)
             if oldest:
                 self._close_client(oldest, reset=True)
-            self._reject(listener)
+            self._rejecter.reject(listener)
         now = time.monotonic()
         self.error = f"cannot accept connections: {error.strerror}"
         if now - self._failed_at > _LOG_INTERVAL:
@@ -248,20 +263,6 @@ class Server:
             with contextlib.suppress(FileNotFoundError):  # it could not be registered
                 self._poller.unregister(fd)
         self._paused_until = time.monotonic() + seconds
-
-    def _reject(self, listener: socket.socket) -> None:
-        if self._reserve >= 0:
-            os.close(self._reserve)
-            self._reserve = -1
-            with contextlib.suppress(OSError):  # another thread accepted it first
-                listener.accept()[0].close()
-        self._open_reserve()
-
-    def _open_reserve(self) -> None:
-        try:
-            self._reserve = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
-        except OSError:
-            self._reserve = -1
 
     # --- one client ---------------------------------------------------------------------
 
@@ -349,7 +350,8 @@ class Server:
 
         def done(correct: bool) -> None:
             self._checked.append((client, request, correct))
-            os.write(self._wake, b"\0")
+            with contextlib.suppress(OSError):  # the next event, or the timeout of the client, wakes the thread
+                self._pipe.wake_up()
 
         def needed() -> bool:
             return client.socket.fileno() >= 0

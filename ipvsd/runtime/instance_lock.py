@@ -54,9 +54,7 @@ def _open_locked(root: str) -> int:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            holder = os.pread(descriptor, 20, 0).decode("ascii", "replace").strip()
-            owner = f"process {holder}" if holder.isdecimal() else "another process"
-            raise _LockedError(f"{owner} is already running the daemon") from None
+            raise _LockedError(f"{holder(descriptor)} is already running the daemon") from None
         # Any process that can open the file could hold the lock, and so keep the daemon from starting.
         os.fchmod(descriptor, 0o600)
         with contextlib.suppress(OSError):  # if /run is full, the message only lacks the process
@@ -64,3 +62,11 @@ def _open_locked(root: str) -> int:
             os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
         stack.pop_all()
     return descriptor
+
+
+def holder(descriptor: int) -> str:
+    """Return the process that holds the lock. The text names no process if the file cannot be read."""
+    holder = ""
+    with contextlib.suppress(OSError):
+        holder = os.pread(descriptor, 20, 0).decode("ascii", "replace").strip()
+    return f"process {holder}" if holder.isdecimal() else "another process"

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import socket
+from collections.abc import Mapping
+from typing import Optional
+
+from ipvsd.runtime.journal import log
 
 _BACKLOG = 1024  # connections that wait in the kernel; net.core.somaxconn limits it further
 # Bytes in the kernel for each connection, which the kernel doubles (socket(7)) and counts as the service's memory.
@@ -49,6 +54,32 @@ def prepare(opened: socket.socket) -> None:
     opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
 
+class Rejecter:
+    """Keeps one descriptor, so that a client can be rejected when no other one is free."""
+
+    def __init__(self) -> None:
+        self._reserve = -1
+        self._reopen()
+
+    def _reopen(self) -> None:
+        try:
+            self._reserve = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            self._reserve = -1
+
+    def reject(self, listener: socket.socket) -> None:
+        """Close the first waiting connection, if possible."""
+        if self._reserve >= 0:
+            os.close(self._reserve)
+            with contextlib.suppress(OSError):  # another thread accepted it first
+                listener.accept()[0].close()
+        self._reopen()
+
+    def close(self) -> None:
+        if self._reserve >= 0:
+            os.close(self._reserve)
+
+
 def plain_address(address: str) -> str:
     """Return an IPv4 address that a socket for both families shows as an IPv6 address, as IPv4 (RFC 4291, 2.5.5.2)."""
     return address.removeprefix("::ffff:") if "." in address else address
@@ -65,30 +96,37 @@ def peer_of(address: str) -> str:
 _FIRST_INHERITED = 3  # SD_LISTEN_FDS_START, sd_listen_fds(3)
 
 
-def inherited() -> tuple[socket.socket, ...]:
-    """Return the listening TCP sockets that systemd passed to this process (sd_listen_fds(3)), without inheritance.
+def inherited() -> Mapping[tuple[str, int], socket.socket]:
+    """Return the listening TCP sockets that systemd passed to this process (sd_listen_fds(3)), by address.
 
-    Other descriptors that systemd passed are closed.
+    Child processes do not inherit them. Other descriptors that systemd passed are closed.
     """
     count, pid = os.environ.get("LISTEN_FDS", ""), os.environ.get("LISTEN_PID", "")
     for name in ("LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES", "LISTEN_PIDFDID"):  # not for child processes
         os.environ.pop(name, None)
     if pid != str(os.getpid()) or not count.isdecimal():
-        return ()
-    found = []
-    for fd in range(_FIRST_INHERITED, _FIRST_INHERITED + int(count)):
-        try:
-            opened = socket.socket(fileno=fd)
-        except OSError:  # it is not a socket
+        return {}
+    numbers = range(_FIRST_INHERITED, _FIRST_INHERITED + int(count))
+    return dict(found for found in map(_inherit, numbers) if found is not None)
+
+
+def _inherit(fd: int) -> Optional[tuple[tuple[str, int], socket.socket]]:
+    """Return a listening TCP socket with its address, or close the descriptor."""
+    try:
+        opened = socket.socket(fileno=fd)
+    except OSError:  # it is not a socket
+        with contextlib.suppress(OSError):  # or it is not open
             os.close(fd)
-            continue
+        return None
+    try:
         if _accepts_tcp(opened):
             prepare(opened)
             opened.set_inheritable(False)
-            found.append(opened)
-        else:
-            opened.close()
-    return tuple(found)
+            return opened.getsockname()[:2], opened
+    except OSError as error:
+        log("warning", f"cannot use socket {fd} from systemd: {error.strerror}")
+    opened.close()
+    return None
 
 
 def _accepts_tcp(opened: socket.socket) -> bool:

@@ -96,7 +96,9 @@ def _in_memory(stack: contextlib.ExitStack, data: bytes) -> str:
     """Return a path under which only this process can read these bytes. Raises OSError."""
     fd = os.memfd_create("ipvsd", os.MFD_CLOEXEC)
     stack.callback(os.close, fd)
-    os.write(fd, data)
+    written = 0
+    while written < len(data):
+        written += os.write(fd, data[written:])
     return f"/proc/self/fd/{fd}"
 
 
@@ -170,7 +172,9 @@ class TlsConnection(Connection):
     def _leave(self) -> None:
         """Continue without TLS, on the same descriptor."""
         assert self._tls is not None
-        self.socket = socket.socket(fileno=self._tls.detach())
+        # With all three, Python asks the kernel for none of them, which could fail and leak the descriptor.
+        family, kind, protocol = self._tls.family, self._tls.type, self._tls.proto
+        self.socket = socket.socket(family, kind, protocol, fileno=self._tls.detach())
         self.socket.setblocking(False)
         self._tls = None
 

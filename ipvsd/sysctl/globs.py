@@ -135,6 +135,19 @@ class Globs:
         return {"", *(name[at : at + length] for length in self._lengths for at in places[: len(name) - length + 1])}
 
 
+def mask(numbers: Collection[int]) -> int:
+    """Return a set of numbers as one number, in which these bits are set."""
+    buffer = bytearray((max(numbers, default=0) >> 3) + 1)
+    for number in numbers:
+        buffer[number >> 3] |= 1 << (number & 7)
+    return int.from_bytes(buffer, "little")
+
+
+def numbers_of(mask: int) -> list[int]:
+    """Return the numbers of the set bits, in order."""
+    return [bit.start() for bit in re.finditer("1", f"{mask:b}"[::-1])]
+
+
 def has_wildcard(pattern: str) -> bool:
     """Return whether a pattern can match a name that differs from it."""
     return _WILDCARD.search(pattern) is not None

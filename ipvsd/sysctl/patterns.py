@@ -1,70 +1,225 @@
 """Match many patterns of paths at once, part by part, with a path or with the directories that exist.
 
-Patterns with a common beginning share its nodes, so the cost depends on the number of paths.
+A set of patterns is a mask: a number whose bits are the numbers of the patterns. So each path takes a few steps,
+however many patterns match it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from typing import Optional
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Optional
 
 from ipvsd.sysctl import sysctl_names
-from ipvsd.sysctl.globs import Glob, Globs
+from ipvsd.sysctl.globs import Glob, has_wildcard, mask, numbers_of
 from ipvsd.sysctl.sysctl_names import Path
 
+if TYPE_CHECKING:
+    from ipvsd.sysctl.glob_automaton import GlobAutomaton
 
-class _Node:
-    __slots__ = ("_globs", "exact", "numbers", "wild")
+# Globs of one part, up to which each is compared by itself. The patterns of the profiles need no automaton.
+_FEW_GLOBS = 8
+# Literal names of one part, up to which each is tried. For more, the directory is listed.
+_FEW_NAMES = 32
+_FEW_NUMBERS = 16  # patterns with one literal name, up to which its mask is not kept
+_CACHED = 4096  # names of one part whose masks are kept
 
-    def __init__(self) -> None:
-        self.exact: dict[str, _Node] = {}
-        self.wild: dict[str, _Node] = {}
-        self.numbers: list[int] = []  # of the patterns that end here
-        self._globs: Optional[tuple[Globs, Sequence[_Node]]] = None
 
-    def next(self, part: str, period: bool) -> Iterator[_Node]:
-        if part in self.exact:
-            yield self.exact[part]
-        if self.wild:
-            if self._globs is None:
-                self._globs = Globs(self.wild), tuple(self.wild.values())
-            globs, nodes = self._globs
-            yield from (nodes[number] for number in globs.matching(part, period))
+class _Part:
+    """The globs of one part of all patterns."""
+
+    __slots__ = ("_automata", "_cache", "_count", "_few", "_long", "_period", "exact", "wild")
+
+    def __init__(self, period: bool) -> None:
+        self._period = period
+        self.exact: dict[str, list[int]] = {}  # the numbers of the patterns by name
+        self.wild: dict[str, list[int]] = {}  # and by glob
+        self._long: dict[str, int] = {}  # the masks of names that many patterns have
+        self._few: Optional[list[tuple[Glob, int]]] = None
+        self._count = 0
+        self._automata: dict[int, GlobAutomaton] = {}
+        self._cache: dict[str, int] = {}
+
+    def add(self, text: str, number: int) -> None:
+        self._count = number + 1
+        if text in self.wild:
+            self.wild[text].append(number)
+        elif not has_wildcard(text):
+            self.exact.setdefault(text, []).append(number)
+        else:
+            glob = Glob(text)
+            numbers, key = (self.exact, glob.literal) if glob.exact else (self.wild, text)
+            numbers.setdefault(key, []).append(number)
+
+    def matching(self, name: str) -> int:
+        """Return the mask of the patterns whose part matches a name."""
+        return self.named(name) | (self._globs_matching(name) if self.wild else 0)
+
+    def named(self, name: str) -> int:
+        """Return the mask of the patterns whose part is exactly this name."""
+        numbers = self.exact.get(name, ())
+        if len(numbers) <= _FEW_NUMBERS:
+            return sum(1 << number for number in numbers)
+        if name not in self._long:  # few names are in many patterns, so their masks take little memory
+            self._long[name] = mask(numbers)
+        return self._long[name]
+
+    def _globs_matching(self, name: str) -> int:
+        hidden = self._period and name.startswith(".")
+        if len(self.wild) > _FEW_GLOBS:
+            return self._of_many(name, hidden)
+        if self._few is None:
+            self._few = [(Glob(text), mask(numbers)) for text, numbers in self.wild.items()]
+        found = 0
+        for glob, numbers in self._few:
+            if (glob.hidden or not hidden) and glob.matches(name):
+                found |= numbers
+        return found
+
+    def _of_many(self, name: str, hidden: bool) -> int:
+        found = self._cache.get(name)
+        if found is None:
+            from ipvsd.sysctl.glob_automaton import GlobAutomaton  # not for the patterns of the profiles
+
+            # Most names are short, and need no long globs.
+            bits = max(4, len(name).bit_length())
+            automaton = self._automata.get(bits)
+            if automaton is None:
+                automaton = self._automata[bits] = GlobAutomaton(self.wild.items(), self._count, (1 << bits) - 1)
+            if len(self._cache) >= _CACHED:
+                self._cache.clear()
+            found = self._cache[name] = automaton.matching(name, hidden)
+        return found
 
 
 class Patterns:
     """Numbered sequences of globs. With `period`, a leading dot of a part must match a literal dot (glob(3))."""
 
     def __init__(self, patterns: Iterable[Sequence[str]], period: bool = False) -> None:
-        self._period = period
-        self._top = _Node()
+        self._parts: list[_Part] = []
+        by_length: dict[int, list[int]] = {}
         for number, pattern in enumerate(patterns):
-            node = self._top
-            for part in pattern:
-                glob = Glob(part)
-                children, key = (node.exact, glob.literal) if glob.exact else (node.wild, part)
-                node = children.setdefault(key, _Node())
-            node.numbers.append(number)
+            by_length.setdefault(len(pattern), []).append(number)
+            while len(self._parts) < len(pattern):
+                self._parts.append(_Part(period))
+            for part, text in zip(self._parts, pattern):
+                part.add(text, number)
+        self._of_length = {length: mask(numbers) for length, numbers in by_length.items()}
+
+    def mask(self, path: Path) -> int:
+        """Return the mask of the matching patterns."""
+        found = self._of_length.get(len(path), 0)
+        for part, name in zip(self._parts, path):
+            if not found:
+                break
+            found &= part.matching(name)
+        return found
 
     def matching(self, path: Path) -> list[int]:
-        nodes = [self._top]
-        for part in path:
-            nodes = [after for node in nodes for after in node.next(part, self._period)]
-        return sorted(number for node in nodes for number in node.numbers)
+        """Return the numbers of the matching patterns, in order."""
+        return numbers_of(self.mask(path))
 
-    def expand(self, list_directory: Callable[[Path], Collection[str]]) -> Iterator[tuple[Path, list[int]]]:
-        """Yield each matching path, which may not exist without wildcards, and the numbers of the patterns."""
-        pending: list[tuple[Path, list[_Node]]] = [((), [self._top])]
+    def last(self, path: Path) -> Optional[int]:
+        """Return the highest number of a matching pattern, or None."""
+        found = self.mask(path)
+        return found.bit_length() - 1 if found else None
+
+    def expand(
+        self, list_directory: Callable[[Path], Collection[str]], errors: list[tuple[int, OSError]]
+    ) -> Iterator[tuple[Path, int]]:
+        """Yield each matching path, which may not exist without wildcards, and the mask of the patterns.
+
+        For a directory that cannot be listed, add the mask of the patterns that need it to `errors`.
+        """
+        pending: list[tuple[Path, int]] = [((), sum(self._of_length.values()))]
         while pending:
-            path, nodes = pending.pop()
-            numbers = sorted(number for node in nodes for number in node.numbers)
-            if numbers:
-                yield path, numbers
-            names = dict.fromkeys(name for node in nodes for name in node.exact)
-            if any(node.wild for node in nodes):
-                names.update(dict.fromkeys(list_directory(path)))
-            reached = ((name, [found for node in nodes for found in node.next(name, self._period)]) for name in names)
-            pending += [((*path, name), after) for name, after in reached if after][::-1]
+            path, active = pending.pop()
+            ended = active & self._of_length.get(len(path), 0)
+            if ended:
+                yield path, ended
+            longer = active & ~ended
+            if longer:
+                part = self._parts[len(path)]
+                named, unlisted = _candidates(part, longer)
+                listed: Collection[str] = ()
+                if unlisted:
+                    try:
+                        listed = list_directory(path)
+                    except OSError as error:
+                        errors.append((unlisted, error))
+                names = dict.fromkeys((*named, *listed))
+                reached = ((name, longer & part.matching(name)) for name in names)
+                pending += [((*path, name), after) for name, after in reached if after][::-1]
+
+
+def _candidates(part: _Part, active: int) -> tuple[Collection[str], int]:
+    """Return the literal names in a part of the active patterns, and the mask of those that need a listing."""
+    if len(part.exact) > _FEW_NAMES:
+        return (), active
+    named = {name: found for name in part.exact for found in [active & part.named(name)] if found}
+    return named, active & ~sum(named.values())
+
+
+class Matches(Mapping[str, Sequence[str]]):
+    """The sysctls that match each pattern. `masks` contains the mask of the matching patterns by sysctl."""
+
+    def __init__(self, patterns: Iterable[str], masks: Mapping[str, int]) -> None:
+        self.patterns, self.masks = tuple(patterns), masks
+        self._lists: Optional[dict[str, list[str]]] = None
+
+    def __getitem__(self, pattern: str) -> Sequence[str]:
+        if self._lists is None:  # this can need much more memory than the masks
+            self._lists = {known: [] for known in self.patterns}
+            for name, found in self.masks.items():
+                for number in numbers_of(found):
+                    self._lists[self.patterns[number]].append(name)
+        return self._lists[pattern]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.patterns)
+
+    def __len__(self) -> int:
+        return len(self.patterns)
+
+
+class PartlyUnreadableError(OSError):
+    """Some patterns have no complete list of sysctls. `errors` are the reasons. `matches` are those of the others."""
+
+    def __init__(self, matches: Matches, errors: Mapping[str, OSError]) -> None:
+        first = next(iter(errors.values()))
+        super().__init__(first.errno, first.strerror, first.filename)
+        self.matches, self.errors = matches, errors
+
+
+def partly_unreadable(
+    patterns: Sequence[str], masks: Mapping[str, int], errors: Iterable[tuple[int, OSError]]
+) -> PartlyUnreadableError:
+    """Return the error for the patterns in the masks of `errors`."""
+    failed = 0
+    found: dict[str, OSError] = {}
+    for numbers, error in errors:
+        found.update(dict.fromkeys((patterns[number] for number in numbers_of(numbers & ~failed)), error))
+        failed |= numbers
+    return PartlyUnreadableError(Matches(patterns, {name: of & ~failed for name, of in masks.items()}), found)
+
+
+def matches(patterns: Sequence[str], found: Mapping[str, Collection[str]]) -> Matches:
+    """Return the matches of these patterns, numbered in this order, which should be that of `found`."""
+    wanted = set(patterns)
+    if isinstance(found, Matches) and tuple(filter(wanted.__contains__, found.patterns)) == tuple(patterns):
+        others = [number for number, pattern in enumerate(found.patterns) if pattern not in wanted]
+        return Matches(patterns, {name: _without(numbers, others) for name, numbers in found.masks.items()})
+    masks: dict[str, int] = {}
+    for number, pattern in enumerate(patterns):
+        for name in found.get(pattern, ()):
+            masks[name] = masks.get(name, 0) | 1 << number
+    return Matches(patterns, masks)
+
+
+def _without(numbers: int, others: Sequence[int]) -> int:
+    """Return a mask in which some bits are removed, and those above them have moved down."""
+    for other in reversed(others):
+        numbers = numbers >> other + 1 << other | numbers & (1 << other) - 1
+    return numbers
 
 
 class Scope:
