@@ -6,6 +6,7 @@ import pytest
 
 from ipvsd.config.parser import ConfigError
 from ipvsd.config.web_config import ClientAuth, TlsSettings, WebConfig, parse
+from ipvsd.model.types import NOTHING
 
 HASH = "$2y$10$X0h1gDsPszWURQaxFh.zoubFi6DXncSjhoQNJgRrnGs7EsimhC7zG"
 FILES = "cert_file: a.crt, key_file: a.key"
@@ -30,7 +31,16 @@ FILES = "cert_file: a.crt, key_file: a.key"
     ],
 )
 def test_a_supported_file_is_read(text: str, config: WebConfig) -> None:
-    assert parse("web.yml", text.encode()) == config
+    assert parse("web.yml", text.encode())._replace(origins=NOTHING) == config
+
+
+def test_the_line_of_each_file_is_known() -> None:
+    text = f"tls_server_config:\n  cert_file: a.crt\n  key_file: a.key\nbasic_auth_users: {{a: {HASH}}}\n"
+    assert parse("web.yml", text.encode()).origins == {
+        "tls_server_config.cert_file": "web.yml:2",
+        "tls_server_config.key_file": "web.yml:3",
+        "basic_auth_users": "web.yml:4",
+    }
 
 
 @pytest.mark.parametrize(

@@ -227,10 +227,13 @@ def test_a_replaced_directory_is_watched_again(site: Site, until: Until) -> None
     ("text", "error"),
     [
         ("tls_server_config: {cert_file: 1", "{web}:1: invalid YAML: "),
-        (TLS.replace("server.key", "none.key"), "{pki}/none.key: cannot read the file: No such file or directory"),
-        (TLS.replace("server.key", "server2.key"), "{web}: tls_server_config.key_file: /etc/ipvsd/pki/server2.key: "),
-        (TLS.replace("server.key", "ca.crt"), "{web}: tls_server_config.key_file: /etc/ipvsd/pki/ca.crt: "),
-        (CLIENTS.replace("ca.crt", "server.key"), "{web}: tls_server_config.client_ca_file: "),
+        (
+            TLS.replace("server.key", "none.key"),
+            "{web}:1: tls_server_config.key_file: {pki}/none.key: cannot read the file: No such file or directory",
+        ),
+        (TLS.replace("server.key", "server2.key"), "{web}:1: tls_server_config.key_file: {pki}/server2.key: the key "),
+        (TLS.replace("server.key", "ca.crt"), "{web}:1: tls_server_config.key_file: {pki}/ca.crt: the file cont"),
+        (CLIENTS.replace("ca.crt", "server.key"), "{web}:1: tls_server_config.client_ca_file: {pki}/server.key: "),
     ],
 )
 def test_an_invalid_file_at_the_start_keeps_the_endpoint_closed_until_it_is_valid(
