@@ -166,6 +166,25 @@ def test_the_end_of_a_certificate_is_known(site: Site, until: Until) -> None:
     assert ssl.cert_time_to_seconds(certificate["notAfter"]) == end
 
 
+def test_an_expired_certificate_is_reported_once_and_leaves_the_node_ready(site: Site, until: Until) -> None:
+    site.configure(TLS)
+    site.install("server.crt", "expired.crt")
+    site.install("server.key", "expired.key")
+    site.start(until)
+    service = site.service
+    until(lambda: service.seen()["notes"], "it is reported")
+    for _ in range(2):
+        service.process.send_signal(signal.SIGHUP)
+        service.hears("READY=1")
+    (note,) = service.seen()["notes"]
+    assert note.startswith("the certificate of the HTTP endpoint expired on ")
+    assert (service.status()["state"], service.seen()["failures"]) == ("ready", [])
+    for name in ("crt", "key"):
+        site.install(f"server.{name}")
+    until(lambda: not service.seen()["notes"], "the renewed certificate is used")
+    assert [line.partition(": ")[2] for line in service.stop()[1] if "certificate" in line] == [f"warning: {note}"]
+
+
 def test_certificates_rotate_without_a_failed_scrape(site: Site, until: Until) -> None:
     site.configure(TLS)
     site.start(until)
