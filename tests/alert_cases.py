@@ -120,6 +120,7 @@ CASES: Mapping[str, Cases] = {
         Case({"ipvsd_module_load_failures_total": rising(2, 20)}),
     ),
     "IpvsdConfigRefused": gauge("ipvsd_config_last_reload_successful", 0, 1, 5),
+    "IpvsdOperationFailed": gauge('ipvsd_operation_failed{operation="listen"}', 1, 0, 15, {"operation": "listen"}),
     "IpvsdTableLost": Cases(
         Case({"ipvsd_table_lost_total": f"0+0x9 {constant(1)}"}, range(15, 25, 5)),
         Case({"ipvsd_table_lost_total": constant(1)}),
@@ -223,6 +224,6 @@ def _expected(name: str, case: Case, document: Mapping[str, Any]) -> Iterator[Ma
 
 
 def _rendered(text: str, labels: Mapping[str, str]) -> str:
-    for label in ("instance", "job", "module", "sysctl", "parameter", "release", "mode", "source"):
+    for label in ("instance", "job", "module", "sysctl", "parameter", "release", "mode", "source", "operation"):
         text = text.replace(f"{{{{ $labels.{label} }}}}", labels.get(label, ""))
     return text

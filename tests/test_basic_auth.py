@@ -9,6 +9,7 @@ from typing import Optional
 
 import pytest
 
+from ipvsd.runtime import basic_auth
 from ipvsd.runtime.basic_auth import (
     MAX_QUEUED_PER_PEER,
     Credentials,
@@ -44,6 +45,23 @@ def test_a_wrong_password_and_an_unknown_user_are_rejected(credentials: Credenti
     users = Users({"a": KNOWN})
     assert not users.verify(credentials)
     assert not users.verified(credentials)
+
+
+@pytest.mark.parametrize("user", ["cheap", "usual", "costly", "unknown", ""])
+def test_a_wrong_password_takes_equal_time_for_every_user(user: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The work is counted, because a measured time varies: bcrypt repeats its key schedule 2**cost times."""
+    work: list[int] = []
+
+    def count(password: bytes, setting: bytes) -> Optional[bytes]:
+        work.append(1 << int(setting[4:6]))
+        return crypt(password, setting)
+
+    hashes = {name: f"$2y$0{cost}${KNOWN[7:]}" for name, cost in {"cheap": 4, "usual": 5, "costly": 7}.items()}
+    users = Users(hashes)
+    with monkeypatch.context() as patched:
+        patched.setattr(basic_auth, "crypt", count)
+        assert not users.verify(Credentials(user, b"wrong"))
+    assert sum(work) == 1 << 7
 
 
 @pytest.mark.parametrize(

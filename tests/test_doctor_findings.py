@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Optional
 
@@ -132,6 +133,30 @@ def test_the_status_of_the_daemon_shows_what_one_observation_cannot() -> None:
     assert found[1].evidence == ("changed by tuned[5] of tuned.service",)
     assert [item.id for item in daemon.findings(DaemonFacts(unusable="damaged"))] == ["status_unusable"]
     assert list(daemon.findings(DaemonFacts())) == []
+
+
+DAY = 86400
+
+
+@pytest.mark.parametrize(
+    ("expiry", "days", "expected"),
+    [
+        ("2026-12-01T00:00:00.000Z", -8, None),
+        ("2026-12-01T00:00:00.000Z", -6, "web_certificate_expiring"),
+        ("2026-12-01T00:00:00.000Z", 1, "web_certificate_expired"),
+        (None, 1, None),
+        ("damaged", 1, None),
+    ],
+)
+def test_a_certificate_that_expires_is_a_warning(expiry: Optional[str], days: int, expected: Optional[str]) -> None:
+    status = {"config": {"interval": 60.0, "errors": []}, "contended": [], "failures": []}
+    now = datetime(2026, 12, 1, tzinfo=timezone.utc).timestamp() + days * DAY
+
+    found = list(daemon.findings(DaemonFacts({**status, "web_certificate_expiry": expiry}, 0.0, now)))
+
+    assert [item.id for item in found] == ([expected] if expected else [])
+    assert all(item.severity is Severity.WARNING and "2026-12-01 00:00:00 UTC" in item.summary for item in found)
+    assert list(daemon.findings(DaemonFacts(status, 0.0, now))) == []  # of an older daemon
 
 
 def test_names_in_a_fix_are_safe_for_a_shell() -> None:

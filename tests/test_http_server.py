@@ -17,7 +17,7 @@ from typing import Optional, cast
 import pytest
 
 from ipvsd.runtime.basic_auth import Credentials, Users
-from ipvsd.runtime.http_connection import MAX_DISCARDED, MAX_HEAD, MAX_REQUESTS, Connection
+from ipvsd.runtime.http_connection import MAX_DISCARDED, MAX_HEAD, MAX_REQUESTS, TIMEOUT, Connection
 from ipvsd.runtime.http_request import MAX_HEADERS, Request
 from ipvsd.runtime.http_response import Response
 from ipvsd.runtime.http_security import OPEN, Security
@@ -177,7 +177,7 @@ def test_a_pipelined_request_is_ignored_and_does_not_affect_the_response(site: S
     ("data", "code"),
     [
         pytest.param(b"\0\0\0\r\n\r\n", 400, id="nonsense"),
-        pytest.param(b"\x16\x03\x01" + b"\0" * MAX_HEAD, 431, id="TLS"),
+        pytest.param(b"\x16\x03\x01" + b"\0" * MAX_HEAD, 400, id="TLS"),
         pytest.param(b"GET /" + b"a" * MAX_HEAD, 431, id="a long line"),
         pytest.param(GET[:-2] + b"X: " + b"a" * MAX_HEAD, 431, id="a long header"),
         pytest.param(GET[:-2] + b"X: a\r\n" * MAX_HEADERS + b"\r\n", 431, id="many headers"),
@@ -190,6 +190,33 @@ def test_a_rejected_request_receives_the_reason(site: Site, data: bytes, code: i
     assert status(answer) == code
     assert site.asked == []
     assert status(site.ask()) == 200
+
+
+@pytest.mark.parametrize("kept", [False, True], ids=["first", "later"])
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        pytest.param(b"\x16", b"TLS on a port for plain HTTP (use http://)", id="TLS"),
+        pytest.param(b"\0\0\0\x10", b"invalid request line", id="another protocol"),
+    ],
+)
+def test_data_that_begins_no_request_is_rejected_at_once(site: Site, data: bytes, reason: bytes, kept: bool) -> None:
+    client = site.connect()
+    if kept:
+        client.sendall(KEPT)
+        one(client)
+    begun = time.monotonic()
+    client.sendall(data)  # and nothing more
+    head, _, body = everything(client).partition(b"\r\n\r\n")
+    assert (status(head), body) == (400, reason + b"\n")
+    assert time.monotonic() - begun < TIMEOUT / 2
+
+
+def test_a_client_with_tls_fails_at_once(site: Site) -> None:
+    begun = time.monotonic()
+    with pytest.raises(ssl.SSLError):
+        ssl.create_default_context().wrap_socket(site.connect(), server_hostname="localhost")
+    assert time.monotonic() - begun < TIMEOUT / 2
 
 
 @pytest.mark.parametrize("length", [1, len(b"GET / HTTP/1.1\r\nHost"), len(GET) - 10, len(GET) - 4, len(GET) - 2])

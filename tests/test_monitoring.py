@@ -12,8 +12,8 @@ from tests import alert_cases, monitoring, prose
 
 NAMES = """
     IpvsdDown IpvsdStalled IpvsdNodeFailed IpvsdNodeDegraded IpvsdModuleMissing IpvsdRequiredSysctlWrong
-    IpvsdDriftStorm IpvsdContended IpvsdRepairFailing IpvsdConfigRefused IpvsdTableLost IpvsdNextBootBreaksIpvs
-    IpvsdFleetConfigSkew IpvsdEventsLost IpvsdKubeProxyModeMismatch IpvsdCertificateExpiring
+    IpvsdDriftStorm IpvsdContended IpvsdRepairFailing IpvsdConfigRefused IpvsdOperationFailed IpvsdTableLost
+    IpvsdNextBootBreaksIpvs IpvsdFleetConfigSkew IpvsdEventsLost IpvsdKubeProxyModeMismatch IpvsdCertificateExpiring
 """.split()
 ALERTS = monitoring.alerts()
 

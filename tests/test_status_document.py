@@ -43,6 +43,7 @@ GOLDEN = {
         {"name": "config_files", "up": False, "detail": "no inotify", "events_lost": None},
     ],
     "ipvs": {"up": True, "version": "1.2.1", "table_size": 4096, "detail": "responded"},
+    "web_certificate_expiry": None,
     "config": {
         "hash": "0123456789ab", "profiles": ["kube-proxy-ipvs"], "files": ["/etc/ipvsd/ipvsd.yaml"], "interval": 60.0,
         "errors": [],
@@ -61,6 +62,11 @@ def test_an_absent_value_or_configuration_is_null() -> None:
     made = build_document(report(module(), sysctl(SysctlVerdict.PENDING, found=None))._replace(config=None))
     assert (made["sysctls"][0]["actual"], made["config"]) == (None, None)
     assert json.loads(json.dumps(made, allow_nan=False)) == made
+
+
+def test_the_expiry_of_the_certificate_is_a_time() -> None:
+    made = build_document(report(module())._replace(web_certificate_expiry=1_800_000_000.0))
+    assert made["web_certificate_expiry"] == "2027-01-15T08:00:00.000Z"
 
 
 @pytest.mark.parametrize(

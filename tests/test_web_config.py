@@ -11,6 +11,7 @@ from ipvsd.config.parser import ConfigError
 from ipvsd.config.web_config import ClientAuth, TlsSettings, WebConfig, parse
 from ipvsd.daemon.web_configuration import WebConfiguration
 from ipvsd.model.report import Operation
+from ipvsd.model.types import NOTHING
 from ipvsd.reporting.operation_failures import OperationFailures
 from ipvsd.runtime import tls
 from ipvsd.runtime.event_loop import EventLoop
@@ -42,7 +43,16 @@ FILES = "cert_file: a.crt, key_file: a.key"
     ],
 )
 def test_a_supported_file_is_read(text: str, config: WebConfig) -> None:
-    assert parse("web.yml", text.encode()) == config
+    assert parse("web.yml", text.encode())._replace(origins=NOTHING) == config
+
+
+def test_the_line_of_each_file_is_known() -> None:
+    text = f"tls_server_config:\n  cert_file: a.crt\n  key_file: a.key\nbasic_auth_users: {{a: {HASH}}}\n"
+    assert parse("web.yml", text.encode()).origins == {
+        "tls_server_config.cert_file": "web.yml:2",
+        "tls_server_config.key_file": "web.yml:3",
+        "basic_auth_users": "web.yml:4",
+    }
 
 
 @pytest.mark.parametrize(

@@ -166,6 +166,25 @@ def test_the_end_of_a_certificate_is_known(site: Site, until: Until) -> None:
     assert ssl.cert_time_to_seconds(certificate["notAfter"]) == end
 
 
+def test_an_expired_certificate_is_reported_once_and_leaves_the_node_ready(site: Site, until: Until) -> None:
+    site.configure(TLS)
+    site.install("server.crt", "expired.crt")
+    site.install("server.key", "expired.key")
+    site.start(until)
+    service = site.service
+    until(lambda: service.seen()["notes"], "it is reported")
+    for _ in range(2):
+        service.process.send_signal(signal.SIGHUP)
+        service.hears("READY=1")
+    (note,) = service.seen()["notes"]
+    assert note.startswith("the certificate of the HTTP endpoint expired on ")
+    assert (service.status()["state"], service.seen()["failures"]) == ("ready", [])
+    for name in ("crt", "key"):
+        site.install(f"server.{name}")
+    until(lambda: not service.seen()["notes"], "the renewed certificate is used")
+    assert [line.partition(": ")[2] for line in service.stop()[1] if "certificate" in line] == [f"warning: {note}"]
+
+
 def test_certificates_rotate_without_a_failed_scrape(site: Site, until: Until) -> None:
     site.configure(TLS)
     site.start(until)
@@ -227,10 +246,13 @@ def test_a_replaced_directory_is_watched_again(site: Site, until: Until) -> None
     ("text", "error"),
     [
         ("tls_server_config: {cert_file: 1", "{web}:1: invalid YAML: "),
-        (TLS.replace("server.key", "none.key"), "{pki}/none.key: cannot read the file: No such file or directory"),
-        (TLS.replace("server.key", "server2.key"), "{web}: tls_server_config.key_file: /etc/ipvsd/pki/server2.key: "),
-        (TLS.replace("server.key", "ca.crt"), "{web}: tls_server_config.key_file: /etc/ipvsd/pki/ca.crt: "),
-        (CLIENTS.replace("ca.crt", "server.key"), "{web}: tls_server_config.client_ca_file: "),
+        (
+            TLS.replace("server.key", "none.key"),
+            "{web}:1: tls_server_config.key_file: {pki}/none.key: cannot read the file: No such file or directory",
+        ),
+        (TLS.replace("server.key", "server2.key"), "{web}:1: tls_server_config.key_file: {pki}/server2.key: the key "),
+        (TLS.replace("server.key", "ca.crt"), "{web}:1: tls_server_config.key_file: {pki}/ca.crt: the file cont"),
+        (CLIENTS.replace("ca.crt", "server.key"), "{web}:1: tls_server_config.client_ca_file: {pki}/server.key: "),
     ],
 )
 def test_an_invalid_file_at_the_start_keeps_the_endpoint_closed_until_it_is_valid(

@@ -39,11 +39,15 @@ class TlsSettings(NamedTuple):
 
 
 class WebConfig(NamedTuple):
-    """Without `tls`, the server uses plain HTTP. Without `users`, it has no passwords."""
+    """Without `tls`, the server uses plain HTTP. Without `users`, it has no passwords.
+
+    `origins` contains `file:line` for the users and each key of `tls`, such as `tls_server_config.key_file`.
+    """
 
     tls: Optional[TlsSettings] = None
     users: Mapping[str, str] = NOTHING  # bcrypt hashes, by user name
     headers: Mapping[str, str] = NOTHING
+    origins: Mapping[str, str] = NOTHING
 
 
 def parse(name: str, data: bytes) -> WebConfig:
@@ -151,6 +155,7 @@ class _Reader(MappingReader):
         self._tls: Optional[TlsSettings] = None
         self._users: dict[str, str] = {}
         self._headers: dict[str, Any] = {}
+        self._origins: dict[str, str] = {}
 
     def read(self, name: str, data: bytes) -> WebConfig:
         self._file = name
@@ -163,12 +168,15 @@ class _Reader(MappingReader):
                 "rate_limit": self._setting("", _unsupported("ipvsd limits the connections of each client"), {}, {}),
             }
             self._mapping("", root, known)
-        return WebConfig(self._tls, self._users, self._headers)
+        return WebConfig(self._tls, self._users, self._headers, self._origins)
 
     def _tls_config(self, where: str, node: Node) -> None:
         found: dict[str, Any] = {}
+        origins: dict[str, str] = {}
         before = len(self.errors)
-        self._mapping(where, node, {key: self._setting(field, read, found, {}) for key, (field, read) in _TLS.items()})
+        known = {key: self._setting(field, read, found, origins) for key, (field, read) in _TLS.items()}
+        self._mapping(where, node, known)
+        self._origins.update({f"{where}.{field}": origin for field, origin in origins.items()})
         missing = [key for key in ("cert_file", "key_file") if key not in found]
         if len(self.errors) > before or not found:
             return
@@ -195,6 +203,7 @@ class _Reader(MappingReader):
         self._mapping(where, node, known)
 
     def _user_list(self, where: str, node: Node) -> None:
+        self._origins[where] = self.origin(node)
         for key, item in self._pairs(where, node):
             place = f"{where}.{shown(key.text, quote=False)}"
             if not key.text.isprintable() or ":" in key.text or not 1 <= len(key.text) <= 200:

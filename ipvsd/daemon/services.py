@@ -14,6 +14,7 @@ from ipvsd.kernel.ipvs_probe import IpvsProbe
 from ipvsd.model.report import Operation, Report, SourceState
 from ipvsd.model.types import ModuleFinding
 from ipvsd.reconcile.rounds import ReconcileResult
+from ipvsd.reporting.certificate_notice import CertificateNotice
 from ipvsd.reporting.http_endpoint import HttpEndpoint
 from ipvsd.reporting.notices import Notices
 from ipvsd.reporting.operation_failures import OperationFailures
@@ -43,7 +44,7 @@ class OptionalServices:
         self._protection = WebConfiguration(root, loop, failures, self._secure)
         self._asker, self._survey = IpvsProbe(loop, local=root == "/"), KernelInventory(root)
         self._kube_proxy = KubeProxyQuery(loop, local=root == "/")
-        self._notices = Notices(root, host)
+        self._notices, self._certificate = Notices(root, host), CertificateNotice()
 
     def start(self, config: Config, modules: Sequence[ModuleFinding]) -> None:
         self.serve(config)
@@ -111,7 +112,7 @@ class OptionalServices:
             kernels=self._survey.kernels,
             kube_proxy=self._kube_proxy.state,
         )
-        return self._notices.complete(report)
+        return self._certificate.complete(self._notices.complete(report))
 
     def export(self, report: Report) -> None:
         """Write a published report for other programs."""

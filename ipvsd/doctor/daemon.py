@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import calendar
+import time
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple, Optional
 
@@ -9,6 +11,7 @@ from ipvsd.decide.health import outdated
 from ipvsd.doctor import sections
 from ipvsd.doctor.finding import Finding, Severity
 from ipvsd.model.value_texts import text_of
+from ipvsd.reporting import certificate_notice, status_document
 
 _RESTART = "run 'systemctl restart ipvsd', and 'journalctl -u ipvsd' to find the cause"
 
@@ -21,6 +24,7 @@ class DaemonFacts(NamedTuple):
 
     status: Optional[Mapping[str, Any]] = None
     age: float = 0.0
+    time: float = 0.0  # seconds since the epoch
     unusable: str = ""
 
 
@@ -66,6 +70,17 @@ def findings(facts: DaemonFacts) -> Iterator[Finding]:
             "the node itself is not affected",
             "correct the error; ipvsd.service retries",
         )
+    expiry = _seconds(facts.status.get("web_certificate_expiry"))
+    problem = certificate_notice.problem(expiry, facts.time)
+    if problem:
+        yield Finding(
+            "web_certificate_expired" if facts.time > (expiry or 0.0) else "web_certificate_expiring",
+            Severity.WARNING,
+            problem,
+            (f"the daemon uses it; now it is {status_document.format_time(facts.time)}",),
+            "with an expired certificate, Prometheus cannot scrape the node; the node itself is not affected",
+            certificate_notice.REMEDY,
+        )
     for error in config["errors"]:
         yield Finding(
             "configuration_rejected",
@@ -75,3 +90,11 @@ def findings(facts: DaemonFacts) -> Iterator[Finding]:
             "an invalid configuration is not applied",
             "run 'ipvsd config validate', and correct the file",
         )
+
+
+def _seconds(text: Any) -> Optional[float]:
+    """Return a time of the status document in seconds since the epoch, or None if there is none."""
+    try:
+        return float(calendar.timegm(time.strptime(str(text)[:19], "%Y-%m-%dT%H:%M:%S")))
+    except ValueError:
+        return None

@@ -219,7 +219,7 @@ class _Observer:
         except (stored_json.UnusableError, rootfs.UnreadableError) as error:
             return DaemonFacts(unusable=str(error))
         age = time.clock_gettime(time.CLOCK_BOOTTIME) - status["boottime"] if status else 0.0
-        return DaemonFacts(status, max(0.0, age))
+        return DaemonFacts(status, max(0.0, age), time.time())
 
     def _text(self, path: str) -> Optional[str]:
         try:

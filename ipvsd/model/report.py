@@ -170,6 +170,8 @@ class NoteKind(enum.Enum):
     PERSISTED_FILES_OUTDATED = "persisted_files_outdated"
     # systemd-modules-load cannot load a module at the next boot, or a file of it is unreadable.
     BOOT_LINE_FAILS = "boot_line_fails"
+    # The certificate of the HTTP endpoint expires within 7 days, or has expired.
+    WEB_CERTIFICATE_EXPIRES = "web_certificate_expires"
     # A file that is needed for one of these checks is unreadable.
     CHECK_FAILED = "check_failed"
 

@@ -14,7 +14,7 @@ from ipvsd.model.types import Finding, ModuleFinding
 
 def build_document(report: Report) -> dict[str, Any]:
     """Return the report as values for JSON. Later versions only add keys."""
-    config = report.config
+    config, expiry = report.config, report.web_certificate_expiry
     return {
         "version": __version__,
         "time": format_time(report.time),
@@ -37,6 +37,7 @@ def build_document(report: Report) -> dict[str, Any]:
         "events_lost": report.events_lost,
         "sources": [item._asdict() for item in report.sources],
         "ipvs": report.ipvs._asdict(),
+        "web_certificate_expiry": None if expiry is None else format_time(expiry),
         "config": config and {key: _as_list(value) for key, value in config._asdict().items()},
     }
 

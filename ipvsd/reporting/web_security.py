@@ -8,9 +8,11 @@ from typing import NamedTuple, Optional
 
 from ipvsd.config import web_config
 from ipvsd.config.parser import ConfigError
-from ipvsd.config.web_config import ClientAuth, TlsSettings
+from ipvsd.config.web_config import ClientAuth, TlsSettings, WebConfig
 from ipvsd.runtime import rootfs
 from ipvsd.runtime.http_security import OPEN, Security
+
+_CERTIFICATE, _KEY, _CLIENT_CA = (f"tls_server_config.{name}" for name in ("cert_file", "key_file", "client_ca_file"))
 
 
 class Files(NamedTuple):
@@ -35,12 +37,12 @@ def read(root: str, path: Optional[str]) -> Files:
     if data is not None:
         contents.append((path, data))
         try:
-            tls = web_config.parse(os.path.join(root, path.lstrip("/")), data).tls
+            config = web_config.parse(_under(root, path), data)
         except ConfigError:  # `load` reports it
-            tls = None
-        for name in _named(path, tls):
+            config = WebConfig()
+        for key, name in _named(path, config.tls):
             paths.append(name)
-            found = _read(root, name, errors)
+            found = _read(root, name, errors, f"{config.origins[key]}: {key}: ")
             contents += [] if found is None else [(name, found)]
     return Files(tuple(contents), tuple(errors), tuple(paths))
 
@@ -55,10 +57,9 @@ def load(root: str, path: Optional[str], files: Files) -> Security:
     if path is None:
         return OPEN
     contents = dict(files.contents)
-    name = os.path.join(root, path.lstrip("/"))
     if path not in contents:
         raise ConfigError(files.errors)
-    config = web_config.parse(name, contents[path])
+    config = web_config.parse(_under(root, path), contents[path])
     if files.errors:
         raise ConfigError(files.errors)
     users = None
@@ -68,42 +69,52 @@ def load(root: str, path: Optional[str], files: Files) -> Security:
         try:
             basic_auth.require_bcrypt()
         except basic_auth.NoBcryptError as error:
-            raise ConfigError([f"{name}: basic_auth_users: {error}"]) from None
+            raise ConfigError([f"{config.origins['basic_auth_users']}: basic_auth_users: {error}"]) from None
         users = basic_auth.Users(config.users)
     security = Security(users=users, headers=config.headers)
-    return security if config.tls is None else _with_tls(security, name, path, config.tls, contents)
+    return security if config.tls is None else _with_tls(security, root, path, config, config.tls, contents)
 
 
-def _with_tls(security: Security, name: str, path: str, config: TlsSettings, contents: dict[str, bytes]) -> Security:
+def _with_tls(
+    security: Security, root: str, path: str, config: WebConfig, settings: TlsSettings, contents: dict[str, bytes]
+) -> Security:
     from ipvsd.runtime import certificate_expiry, tls
 
-    files = dict(zip(("cert_file", "key_file", "client_ca_file"), _named(path, config)))
-    certificate, key = contents[files["cert_file"]], contents[files["key_file"]]
-    ca = files.get("client_ca_file")
-    required = config.client_auth is ClientAuth.REQUIRED
+    files = dict(_named(path, settings))
+    certificate, key = contents[files[_CERTIFICATE]], contents[files[_KEY]]
+    ca = files.get(_CLIENT_CA)
+    required = settings.client_auth is ClientAuth.REQUIRED
     try:
         secured = tls.Tls(
-            certificate, key, contents[ca] if ca else None, required, (config.min_version, config.max_version)
+            certificate, key, contents[ca] if ca else None, required, (settings.min_version, settings.max_version)
         )
     except tls.TlsError as error:
-        raise ConfigError([f"{name}: tls_server_config.{error.field}: {files[error.field]}: {error.reason}"]) from None
+        name = f"tls_server_config.{error.field}"
+        raise ConfigError([f"{config.origins[name]}: {name}: {_under(root, files[name])}: {error.reason}"]) from None
     except OSError as error:
-        problem = f"{name}: tls_server_config: cannot load the certificate: {error.strerror}"
+        problem = f"{config.origins[_CERTIFICATE]}: {_CERTIFICATE}: cannot load the certificate: {error.strerror}"
         raise ConfigError([problem], unreadable=True) from None
     return security._replace(tls=secured, expiry=certificate_expiry.expiry(certificate))
 
 
-def _named(path: str, tls: Optional[TlsSettings]) -> Iterator[str]:
-    """Yield the paths of the certificate, the key and the certificate authority. Each is relative to the file."""
+def _named(path: str, tls: Optional[TlsSettings]) -> Iterator[tuple[str, str]]:
+    """Yield the key and the path of the certificate, its key and the certificate authority, relative to the file."""
     if tls is not None:
-        for name in (tls.cert_file, tls.key_file, tls.client_ca_file):
+        for key, name in ((_CERTIFICATE, tls.cert_file), (_KEY, tls.key_file), (_CLIENT_CA, tls.client_ca_file)):
             if name is not None:
-                yield os.path.normpath(os.path.join(os.path.dirname(path), name))
+                yield key, os.path.normpath(os.path.join(os.path.dirname(path), name))
 
 
-def _read(root: str, path: str, errors: list[str]) -> Optional[bytes]:
-    """Return the content of a file. If it cannot be used, add the reason to `errors` and return None."""
-    name = os.path.join(root, path.lstrip("/"))
+def _under(root: str, path: str) -> str:
+    return os.path.join(root, path.lstrip("/"))
+
+
+def _read(root: str, path: str, errors: list[str], where: str = "") -> Optional[bytes]:
+    """Return the content of a file. If it cannot be used, add the reason to `errors` and return None.
+
+    `where` is the place that names the file, as the beginning of an error.
+    """
+    name = f"{where}{_under(root, path)}"
     try:
         with rootfs.open_file(root, path.lstrip("/")) as fd:
             if root == "/" and not rootfs.trusted(os.fstat(fd)):

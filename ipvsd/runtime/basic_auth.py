@@ -67,13 +67,17 @@ class Credentials(NamedTuple):
     password: bytes
 
 
+def _cost(hashed: bytes) -> int:
+    """Return the cost in a hash of bcrypt, such as `$2b$10$...`."""
+    return int(hashed[4:6])
+
+
 class Users:
     """The users with their hashes. Verified credentials are remembered as keyed hashes."""
 
     def __init__(self, hashes: Mapping[str, str]) -> None:
         self._hashes = {user: text.encode("ascii") for user, text in hashes.items()}
-        # An unknown user takes as long as the one whose password takes longest.
-        self._slowest = max(self._hashes.values(), key=lambda text: text[4:6])
+        self._slowest = max(self._hashes.values(), key=_cost)
         self._key = os.urandom(32)
         self._verified: OrderedDict[bytes, None] = OrderedDict()
 
@@ -97,14 +101,23 @@ class Users:
         return self._digest(credentials) in self._verified
 
     def verify(self, credentials: Credentials) -> bool:
-        """Return whether the password is correct. This takes the time of one hash, for an unknown user too."""
+        """Return whether the password is correct.
+
+        A wrong password takes the time of the user whose hash has the highest cost, also for an unknown user. So the
+        time does not show which users exist.
+        """
         known = self._hashes.get(credentials.user)
-        hashed = crypt(credentials.password, known or self._slowest)
-        correct = hmac.compare_digest(hashed or b"", known or self._slowest) and known is not None
+        setting = known or self._slowest
+        hashed = crypt(credentials.password, setting)
+        correct = hmac.compare_digest(hashed or b"", setting) and known is not None
         if correct:
             self._verified[self._digest(credentials)] = None
             while len(self._verified) > _MAX_CACHED:
                 self._verified.popitem(last=False)
+        else:
+            # The work of bcrypt is 2**cost, and 2**c + (2**c + 2**(c+1) + ... + 2**(m-1)) is 2**m.
+            for cost in range(_cost(setting), _cost(self._slowest)):
+                crypt(credentials.password, b"%b%02d%b" % (setting[:4], cost, setting[6:]))
         return correct
 
     def _digest(self, credentials: Credentials) -> bytes:

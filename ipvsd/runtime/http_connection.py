@@ -72,6 +72,9 @@ class Connection:
             searched = len(self._head)
             data = self._receive(MAX_HEAD - searched)
             self._head += data
+            error = None if searched else http_request.reject_start(self._head)
+            if error:
+                raise InvalidRequestError(error)
             length = http_request.head_length(self._head, searched)
             if length:
                 head = bytes(self._head[:length])

@@ -9,6 +9,8 @@ from typing import NamedTuple, Optional, Union
 MAX_HEADERS = 64
 
 _TOKEN = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
+_START = re.compile(_TOKEN)
+_TLS_HANDSHAKE = b"\x16"  # the type of TLS' first record (RFC 8446, 5.1)
 _END = re.compile(rb"\r?\n\r?\n")
 _LINE = re.compile(rb"(" + _TOKEN + rb") (?:(?i:http)://([^/?#\s]*)|(?=/))((?:[/?][!-~]*)?) HTTP/([0-9])\.([0-9])")
 _HEADER = re.compile(rb"(" + _TOKEN + rb"):[ \t]*([\t -~\x80-\xff]*)")
@@ -37,6 +39,13 @@ def head_length(received: bytearray, searched: int) -> int:
     """Return the length of the head, or 0 if it is incomplete. Earlier calls have searched `searched` bytes."""
     found = _END.search(received, max(0, searched - 3))
     return found.end() if found else 0
+
+
+def reject_start(received: bytearray) -> Optional[RequestError]:
+    """Return the error if no request begins with this data. A client of another protocol may wait for an answer."""
+    if received[:1] == _TLS_HANDSHAKE:
+        return RequestError(400, "TLS on a port for plain HTTP (use http://)")
+    return RequestError(400, "invalid request line") if received and not _START.match(received) else None
 
 
 def parse(head: bytes) -> Union[Request, RequestError]:
