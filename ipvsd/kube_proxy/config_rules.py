@@ -12,7 +12,7 @@ from typing import Optional
 
 from ipvsd.config import spelling
 from ipvsd.config.profiles import IPVS_OFF_BY_DEFAULT, IPVS_REMOVED, SCHEDULERS
-from ipvsd.config.schema import shown
+from ipvsd.config.value_readers import shown
 from ipvsd.config.yaml_tree import Mapping, Sequence
 from ipvsd.kube_proxy import feature_gates, values, yaml_edits
 from ipvsd.kube_proxy.config_fields import (
