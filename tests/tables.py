@@ -30,7 +30,7 @@ from ipvsd.config import keys, schema, value_readers
 from ipvsd.config.dump import as_mapping
 from ipvsd.conflicts.external_setting import Program
 from ipvsd.model.report import Attribution, NoteKind, State
-from ipvsd.model.types import ModuleVerdict, SysctlVerdict
+from ipvsd.model.verdicts import ModuleVerdict, SysctlVerdict
 from ipvsd.reporting import metrics
 from tests import monitoring, samples
 

@@ -16,9 +16,10 @@ from ipvsd.config.schema import Config
 from ipvsd.decide.backoff import BackoffState
 from ipvsd.decide.health import assess
 from ipvsd.model.report import State
-from ipvsd.model.types import Kernel, LoadModule, SysctlVerdict, WriteSysctl
-from ipvsd.model.types import ModuleVerdict as M
-from ipvsd.model.types import SysctlVerdict as S
+from ipvsd.model.types import Kernel, LoadModule, WriteSysctl
+from ipvsd.model.verdicts import ModuleVerdict as M
+from ipvsd.model.verdicts import SysctlVerdict
+from ipvsd.model.verdicts import SysctlVerdict as S
 from ipvsd.reconcile.observation import observe_and_plan
 from ipvsd.reconcile.rounds import ROUNDS, FirstRound, ReconcileResult, reconcile
 from tests.configured import config
