@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import errno
+import functools
 import os
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Optional
 
 from ipvsd.kernel.module_loader import BlacklistedError, LoadError
@@ -86,6 +88,17 @@ PARAMETERS: Mapping[str, Mapping[str, str]] = {
     "nf_conntrack": {"hashsize": "16384", "expect_hashsize": "256"},
 }
 WRITABLE = {"nf_conntrack.hashsize"}
+
+
+@functools.lru_cache(maxsize=256)
+def _matching(patterns: tuple[str, ...], keys: tuple[str, ...]) -> Mapping[str, Collection[str]]:
+    """Return the sysctls that match each pattern. Most calls repeat an earlier one."""
+    found: dict[str, dict[str, None]] = {pattern: {} for pattern in patterns}
+    expanded, index = list(found), Patterns(sysctl_names.globs(pattern) or () for pattern in found)
+    for name in dict.fromkeys(sysctl_names.normalised(key) or key for key in keys):
+        for number in (number for path in sysctl_names.paths(name) for number in index.matching(path)):
+            found[expanded[number]][name] = None
+    return MappingProxyType({pattern: tuple(names) for pattern, names in found.items()})
 
 
 @dataclass
@@ -189,12 +202,7 @@ class FakeKernel:
     def expand(self, patterns: Collection[str]) -> Mapping[str, Collection[str]]:
         if patterns:
             self._ask("expand")
-        found: dict[str, dict[str, None]] = {pattern: {} for pattern in patterns}
-        expanded, index = list(found), Patterns(sysctl_names.globs(pattern) or () for pattern in found)
-        for name in dict.fromkeys(sysctl_names.normalised(key) or key for key in self.values):
-            for number in (number for path in sysctl_names.paths(name) for number in index.matching(path)):
-                found[expanded[number]][name] = None
-        return {pattern: list(names) for pattern, names in found.items()}
+        return _matching(tuple(patterns), tuple(self.values))
 
     def read_parameter(self, name: str) -> Parameter:
         number = self.failing.get("read_parameter")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import errno
 import itertools
@@ -137,9 +138,10 @@ class Interrupted(FakeKernel):
 @anywhere
 @pytest.mark.parametrize("after", [False, True], ids=["before an action", "after an action"])
 def test_an_interruption_anywhere_is_made_good_by_the_next_start(begin: Begin, after: bool) -> None:
+    begun = FakeKernel()
+    begin(begun)
     for actions in itertools.count():
-        kernel = FakeKernel()
-        begin(kernel)
+        kernel = copy.deepcopy(begun)
         try:
             settle(Interrupted(**vars(kernel), left=actions, after=after), STRICT)
         except PowerCutError:
