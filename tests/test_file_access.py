@@ -24,7 +24,7 @@ _LIBRARIES = {"pathlib", "shutil", "tempfile", "glob", "io", "codecs", "gzip", "
 REASONS = {
     "runtime.rootfs": "it is the one",
     "runtime.path_resolution": "it opens what `rootfs` resolves",
-    "runtime.http_server": "/dev/null, whose descriptor is kept in reserve",
+    "runtime.accept_errors": "/dev/null, whose descriptor is kept in reserve",
     "runtime.stdio": "/dev/null in place of a standard stream that is closed",
     "kernel.module_compression": "lzma unpacks what was read",
     "runtime.resources": "descriptors of /dev/null, kept in reserve",

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import math
 import os
 import select
 import socket
@@ -23,6 +22,7 @@ from collections import Counter, deque
 from typing import TYPE_CHECKING, Callable, Optional
 
 from ipvsd.runtime import capabilities, http_connection, http_request, http_response, resources
+from ipvsd.runtime.accept_errors import AcceptErrors
 from ipvsd.runtime.http_connection import IDLE, TIMEOUT, Connection, InvalidRequestError, Stage
 from ipvsd.runtime.http_request import Request, RequestError
 from ipvsd.runtime.http_response import Response, text_response
@@ -38,8 +38,6 @@ MAX_CLIENTS = 128  # simultaneous connections
 MAX_CLIENTS_PER_PEER = 64  # connections from one address, or from one /64 of IPv6
 _BATCH = 16  # connections that are accepted before the existing ones are served again
 GRACE = 0.05  # seconds that every connection has to send its request
-_BACKOFF = (0.1, 1.0)  # seconds without accepting after an error: initially, and at most
-_LOG_INTERVAL = 60.0  # seconds without such an error, after which the next one is logged
 
 _UNAUTHORIZED = text_response(401, "unauthorized", {"WWW-Authenticate": "Basic"})
 _BUSY = text_response(503, "too many passwords to verify", {"Retry-After": "1"})
@@ -66,22 +64,25 @@ class Server:
         self._busy: dict[int, Connection] = {}
         self._unused: dict[int, Connection] = {}
         self._clients_of: Counter[str] = Counter()
-        self._reserve = -1
-        self._backoff, self._paused_until = _BACKOFF[0], 0.0  # accepts nothing before `_paused_until`
-        self._last_error, self._failed_at = "", -math.inf
+        self._errors = AcceptErrors()
+        self._paused_until = 0.0  # accepts nothing before this time
+        self._last_error = ""
         self._deaf = False  # True while a socket could not be registered
-        self.error = ""
         self._read = self._wake = -1
         self._poller = select.epoll()
         try:
             self._read, self._wake = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
             self._poller.register(self._read, select.EPOLLIN)
-            self._open_reserve()
+            self._errors.open_reserve()
             self._thread = threading.Thread(target=self._run, name="web", daemon=True)
             self._thread.start()
         except (OSError, RuntimeError):
             self._close()
             raise
+
+    @property
+    def error(self) -> str:
+        return self._errors.text
 
     @property
     def alive(self) -> bool:
@@ -107,7 +108,8 @@ class Server:
         for opened in (*self._listeners.values(), *self._added):
             opened.close()
         self._poller.close()
-        for descriptor in (self._reserve, self._read, self._wake):
+        self._errors.close()
+        for descriptor in (self._read, self._wake):
             if descriptor >= 0:
                 os.close(descriptor)
 
@@ -166,7 +168,7 @@ class Server:
                 self._deaf = True
                 return
         if self._deaf:
-            self._deaf, self.error = False, ""
+            self._deaf, self._errors.text = False, ""
 
     def _accept(self, listener: socket.socket) -> None:
         for _ in range(_BATCH):
@@ -178,7 +180,7 @@ class Server:
                 opened, address = listener.accept()
                 self._add_client(opened, peer_of(str(address[0])))
             except BlockingIOError:
-                self.error, self._backoff = "", _BACKOFF[0]
+                self._errors.clear()
                 return
             except ConnectionAbortedError:
                 continue
@@ -228,40 +230,20 @@ class Server:
         return tls.TlsConnection(opened, peer, now, security, security.tls)
 
     def _back_off(self, listener: socket.socket, error: OSError) -> None:
-        """Pause after an error: the socket stays ready, so an immediate retry would keep a CPU busy."""
+        """Pause after an error."""
         if error.errno in (errno.EMFILE, errno.ENFILE):
-            # Descriptors for a repair matter more than clients. A rejected client does not wait in vain.
+            # Descriptors for a repair matter more than clients.
             oldest = next(iter((*self._unused.values(), *self._busy.values())), None)
             if oldest:
                 self._close_client(oldest, reset=True)
-            self._reject(listener)
-        now = time.monotonic()
-        self.error = f"cannot accept connections: {error.strerror}"
-        if now - self._failed_at > _LOG_INTERVAL:
-            log("warning", f"web: {self.error}")
-        self._failed_at = now
-        self._pause(self._backoff)
-        self._backoff = min(2 * self._backoff, _BACKOFF[1])
+            self._errors.reject(listener)
+        self._pause(self._errors.add(error))
 
     def _pause(self, seconds: float) -> None:
         for fd in self._listeners:
             with contextlib.suppress(FileNotFoundError):  # it could not be registered
                 self._poller.unregister(fd)
         self._paused_until = time.monotonic() + seconds
-
-    def _reject(self, listener: socket.socket) -> None:
-        if self._reserve >= 0:
-            os.close(self._reserve)
-            self._reserve = -1
-            with contextlib.suppress(OSError):  # another thread accepted it first
-                listener.accept()[0].close()
-        self._open_reserve()
-
-    def _open_reserve(self) -> None:
-        try:
-            self._reserve = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
-        except OSError:
-            self._reserve = -1
 
     # --- one client ---------------------------------------------------------------------
 
