@@ -34,12 +34,15 @@ QUICK := not (system or vm or namespace or packaging or differential or full)
 help:  ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | column -t -s '|'
 
+# mypy runs beside the tests, because it takes long after a change of many modules. No $(MAKE) here: with it, `make -n`
+# would run the tests.
 check: $(BIN)/.ready  ## run linters, type checks and quick tests; no root, under 20 s
 	$(BIN)/ruff check -q .
 	$(BIN)/ruff format -q --check .
-	$(BIN)/mypy --no-error-summary
-	@$(BIN)/lint-imports --no-cache >build/imports.txt || { cat build/imports.txt; exit 1; }
-	$(BIN)/python -m pytest -q -n $(JOBS) -m '$(QUICK)' tests
+	@{ $(BIN)/mypy --no-error-summary && $(BIN)/lint-imports --no-cache; } >build/linters.txt 2>&1 & linters=$$!; \
+	$(BIN)/python -m pytest -q -n $(JOBS) -m '$(QUICK)' tests; tests=$$?; \
+	wait $$linters || { cat build/linters.txt; exit 1; }; \
+	exit $$tests
 
 test:  ## run all tests except those of test-full; virtual machines with Linux 6.1; half an hour
 	@$(MAKE) --no-print-directory packages WANTED="$(TEST_PACKAGES)"
@@ -214,5 +217,7 @@ lock:  ## renew the locked versions of the development tools in packaging/lock
 	$(LOCK) --group mutation --no-deps -o packaging/lock/mutation.txt
 	$(LOCK) --group dashboard --no-deps -o $(DASHBOARD_LOCK)
 
-.PHONY: help check fuzz faults mutation test test-full kernels test-matrix demo vm tables dashboard attack bench soak deb rpm dist sign-check \
-    clean lock lint-packages packages test-without-machines bench-images
+.PHONY: help check test test-without-machines bench-images test-full kernels test-matrix \
+    fuzz faults mutation attack bench soak demo vm \
+    tables dashboard deb rpm dist sign-check lint-packages \
+    clean lock packages

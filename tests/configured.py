@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import functools
+
 from ipvsd.config.parser import ConfigError, parse
 from ipvsd.config.schema import Config
 
 
+@functools.lru_cache(maxsize=256)
 def config(*texts: str) -> Config:
     return parse((f"{number}.yaml", text.encode()) for number, text in enumerate(texts))
 

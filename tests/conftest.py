@@ -94,10 +94,9 @@ def _nothing_is_left_behind(request: pytest.FixtureRequest, _the_kernel_is_left_
     yield
     release_ports()
     deadline = time.monotonic() + _PATIENCE
-    while _belongings() - before and time.monotonic() < deadline:
+    while (left := _belongings() - before) and time.monotonic() < deadline:
         gc.collect()
         time.sleep(0.005)
-    left = _belongings() - before
     if left:
         pytest.fail(f"left behind: {', '.join(sorted(left))}")
 
@@ -116,9 +115,10 @@ def _descriptors() -> Iterator[str]:
 
 
 def _children() -> Iterator[str]:
-    for task in Path("/proc/self/task").iterdir():
+    for task in os.listdir("/proc/self/task"):
         try:
-            yield from (f"child {pid}" for pid in (task / "children").read_text().split())
+            with open(f"/proc/self/task/{task}/children", encoding="ascii") as children:
+                yield from (f"child {pid}" for pid in children.read().split())
         except OSError:
             pass  # the thread ended meanwhile, or this kernel does not show it
 

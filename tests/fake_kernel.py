@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import functools
 import os
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -86,6 +87,17 @@ PARAMETERS: Mapping[str, Mapping[str, str]] = {
     "nf_conntrack": {"hashsize": "16384", "expect_hashsize": "256"},
 }
 WRITABLE = {"nf_conntrack.hashsize"}
+
+
+@functools.lru_cache(maxsize=256)
+def _matching(patterns: tuple[str, ...], keys: tuple[str, ...]) -> Mapping[str, Collection[str]]:
+    """Return the sysctls that match each pattern. Most calls repeat an earlier one."""
+    index = Patterns(sysctl_names.globs(pattern) or () for pattern in patterns)
+    masks: dict[str, int] = {}
+    for name in dict.fromkeys(sysctl_names.normalised(key) or key for key in keys):
+        for path in sysctl_names.paths(name):
+            masks[name] = masks.get(name, 0) | index.mask(path)
+    return Matches(patterns, masks)
 
 
 @dataclass
@@ -189,12 +201,7 @@ class FakeKernel:
     def expand(self, patterns: Collection[str]) -> Mapping[str, Collection[str]]:
         if patterns:
             self._ask("expand")
-        index = Patterns(sysctl_names.globs(pattern) or () for pattern in patterns)
-        masks: dict[str, int] = {}
-        for name in dict.fromkeys(sysctl_names.normalised(key) or key for key in self.values):
-            for path in sysctl_names.paths(name):
-                masks[name] = masks.get(name, 0) | index.mask(path)
-        return Matches(patterns, masks)
+        return _matching(tuple(patterns), tuple(self.values))
 
     def read_parameter(self, name: str) -> Parameter:
         number = self.failing.get("read_parameter")

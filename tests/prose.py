@@ -82,16 +82,19 @@ def sentences(path: Path, text: str) -> Iterator[tuple[int, str]]:
 
 def findings(path: Path, text: str, words: Mapping[str, str]) -> Iterator[str]:
     """Yield the faults of a file as `FILE:LINE: PROBLEM: SENTENCE`. `words` maps the words to avoid to terms."""
+    avoided = _any_of(tuple(words))
     for line, sentence in sentences(path, text):
         count = len(re.findall(r"\S*\w\S*", sentence))
         problems = [f"{count} words"] if count > WORDS else []
         problems += ["does not start with a subject or an imperative"] if _START.match(sentence) else []
-        problems += [f"'{word}' (use '{words[word]}')" for word in words if _has(word, sentence)]
+        found = words if avoided.search(sentence) else ()
+        problems += [f"'{word}' (use '{words[word]}')" for word in found if _any_of((word,)).search(sentence)]
         yield from (f"{path}:{line}: {problem}: {sentence}" for problem in problems)
 
 
-def _has(word: str, sentence: str) -> bool:
-    return bool(re.search(rf"\b{re.escape(word)}\b", sentence, re.IGNORECASE))
+@cache
+def _any_of(words: tuple[str, ...]) -> re.Pattern[str]:
+    return re.compile(rf"\b(?:{'|'.join(map(re.escape, words))})\b", re.IGNORECASE)
 
 
 def lint(paths: Iterable[Path]) -> list[str]:

@@ -29,15 +29,14 @@ from ipvsd.model.types import (
     Kernel,
     ModuleFinding,
     ModuleState,
-    ModuleVerdict,
     Need,
     Observed,
     Policy,
     Reading,
     SysctlFinding,
-    SysctlVerdict,
     Want,
 )
+from ipvsd.model.verdicts import ModuleVerdict, SysctlVerdict
 from ipvsd.reporting.counters import EMPTY
 
 RELEASE = "6.1.0-50-cloud-amd64"

@@ -26,11 +26,11 @@ from typing import Any, Callable
 from ipvsd.commands import argument_parser
 from ipvsd.commands.argument_parser import EXIT_CODES
 from ipvsd.commands.subjects import Kind
-from ipvsd.config import schema
+from ipvsd.config import keys, schema, value_readers
 from ipvsd.config.dump import as_mapping
 from ipvsd.conflicts.external_setting import Program
 from ipvsd.model.report import Attribution, NoteKind, State
-from ipvsd.model.types import ModuleVerdict, SysctlVerdict
+from ipvsd.model.verdicts import ModuleVerdict, SysctlVerdict
 from ipvsd.reporting import metrics
 from tests import monitoring, samples
 
@@ -133,10 +133,10 @@ def _duration(seconds: float) -> str:
     return f"{seconds / size:g}{unit}"
 
 
-def _accepted(reader: schema.Reader) -> str:
+def _accepted(reader: value_readers.Reader) -> str:
     """Return the values that a reader accepts, from its docstring."""
     (text,) = re.findall(r"\ARead (.*)", inspect.getdoc(reader) or "")
-    text = _Template().vformat(text, (), {**vars(schema), **vars(reader)})
+    text = _Template().vformat(text, (), {**vars(value_readers), **vars(reader)})
     return text[0].upper() + text[1:]
 
 
@@ -155,9 +155,9 @@ def _yaml(value: Any) -> str:
 
 def _keys() -> Iterator[tuple[str, list[str]]]:
     """Yield each key of the configuration with its text."""
-    settings = [(key, reader) for key, (_, reader) in schema.SETTINGS.items()]
-    settings += [(f"{name}.{key}", read) for name, group in schema.GROUPS.items() for key, (_, read) in group.items()]
-    texts = comments(schema, "SETTINGS") + comments(schema, "GROUPS")
+    settings = [(key, reader) for key, (_, reader) in keys.SETTINGS.items()]
+    settings += [(f"{name}.{key}", read) for name, group in keys.GROUPS.items() for key, (_, read) in group.items()]
+    texts = comments(keys, "SETTINGS") + comments(keys, "GROUPS")
     for (name, reader), text in zip(settings, texts):
         default: Any = as_mapping(schema.Config())
         for key in name.split("."):
@@ -174,7 +174,7 @@ def _keys() -> Iterator[tuple[str, list[str]]]:
 
 
 def _keys_of_items(prefix: str, name: str) -> Iterator[tuple[str, list[str]]]:
-    for (key, reader), text in zip(vars(schema)[name].items(), comments(schema, name)):
+    for (key, reader), text in zip(vars(keys)[name].items(), comments(keys, name)):
         default = text.pop(0) if text[0].startswith("Default: ") else ""
         yield f"{prefix}.{key}", [f"{_accepted(reader)} {default}".rstrip(), *text]
 

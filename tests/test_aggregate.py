@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from ipvsd.decide.aggregate import by_pattern
-from ipvsd.model.types import SysctlVerdict, WriteSysctl
+from ipvsd.model.types import WriteSysctl
+from ipvsd.model.verdicts import SysctlVerdict
 from ipvsd.sysctl.patterns import Scope
 from tests.fake_kernel import FakeKernel
 from tests.reconciling import Node, settle

@@ -4,7 +4,8 @@ import pytest
 
 from ipvsd.decide import backoff
 from ipvsd.decide.backoff import BackoffState, Failure
-from ipvsd.model.types import LoadModule, ModuleVerdict, Outcome, Plan, SysctlVerdict, WriteSysctl
+from ipvsd.model.types import LoadModule, Outcome, Plan, WriteSysctl
+from ipvsd.model.verdicts import ModuleVerdict, SysctlVerdict
 from tests.samples import module, sysctl
 
 LOAD = LoadModule("ip_vs")

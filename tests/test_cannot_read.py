@@ -15,7 +15,8 @@ from ipvsd.decide.aggregate import reported
 from ipvsd.decide.health import assess, unreadable
 from ipvsd.kernel.host import LinuxHost
 from ipvsd.model.report import State
-from ipvsd.model.types import Finding, LastVerdict, ModuleVerdict, SysctlFinding, SysctlVerdict
+from ipvsd.model.types import Finding, LastVerdict, SysctlFinding
+from ipvsd.model.verdicts import ModuleVerdict, SysctlVerdict
 from ipvsd.reconcile.last_seen import FIRST_PAUSE, LastSeen
 from ipvsd.reconcile.observation import observe_and_plan
 from ipvsd.reconcile.reconciler import Reconciler

@@ -13,7 +13,7 @@ import pytest
 
 from ipvsd import __version__
 from ipvsd.model.report import State
-from ipvsd.model.types import ModuleVerdict, SysctlVerdict
+from ipvsd.model.verdicts import ModuleVerdict, SysctlVerdict
 from ipvsd.reporting.status_document import build_document
 from ipvsd.state import status_file
 from tests.asking import Output, run

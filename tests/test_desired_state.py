@@ -9,7 +9,7 @@ from ipvsd.config.profiles import notes
 from ipvsd.config.schema import Config
 from ipvsd.decide.verdicts import judge_module
 from ipvsd.model.types import Desired, DesiredSysctl, Exactly, Iptables, ModuleState, Need, Observed, Policy, Within
-from ipvsd.model.types import ModuleVerdict as V
+from ipvsd.model.verdicts import ModuleVerdict as V
 from tests.configured import config
 from tests.fake_kernel import DEPENDS, NODE
 from tests.samples import kernel

@@ -6,7 +6,8 @@ import pytest
 
 from ipvsd.decide.health import ago, assess
 from ipvsd.model.report import Health, Repair, State
-from ipvsd.model.types import Finding, ModuleVerdict, Need, Policy, SysctlVerdict
+from ipvsd.model.types import Finding, Need, Policy
+from ipvsd.model.verdicts import ModuleVerdict, SysctlVerdict
 from tests.samples import NOW, module, sysctl
 
 

@@ -12,7 +12,7 @@ import pytest
 from ipvsd.boot import installed_kernels
 from ipvsd.config.schema import Config
 from ipvsd.decide import health
-from ipvsd.model.types import ModuleVerdict
+from ipvsd.model.verdicts import ModuleVerdict
 from tests.asking import run
 from tests.configured import config
 from tests.fake_kernel import DEPENDS, RELEASE

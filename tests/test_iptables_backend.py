@@ -16,7 +16,8 @@ from ipvsd.config.schema import Config
 from ipvsd.decide.planner import plan
 from ipvsd.kernel import iptables
 from ipvsd.kernel.host import LinuxHost
-from ipvsd.model.types import Iptables, Kernel, ModuleFinding, ModuleVerdict, Need
+from ipvsd.model.types import Iptables, Kernel, ModuleFinding, Need
+from ipvsd.model.verdicts import ModuleVerdict
 from tests.fake_kernel import DEPENDS, LEGACY_TABLES, LEGACY_TABLES6
 from tests.samples import kernel, observed
 from tests.trees import make_tree, put

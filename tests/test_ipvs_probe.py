@@ -16,7 +16,7 @@ import pytest
 from ipvsd.kernel import ipvs_probe
 from ipvsd.kernel.ipvs_probe import IpvsProbe, ProbeProcess, _describe_error, _parse
 from ipvsd.model.report import Ipvs
-from ipvsd.model.types import ModuleVerdict
+from ipvsd.model.verdicts import ModuleVerdict
 from ipvsd.runtime.event_loop import EventLoop, Reason, ReasonKind
 from tests.samples import module
 from tests.scarce import few_descriptors

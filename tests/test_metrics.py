@@ -19,7 +19,8 @@ from ipvsd.model.report import (
     SourceState,
     State,
 )
-from ipvsd.model.types import Iptables, ModuleVerdict, Need, SysctlVerdict
+from ipvsd.model.types import Iptables, Need
+from ipvsd.model.verdicts import ModuleVerdict, SysctlVerdict
 from ipvsd.reporting.counters import BUCKETS, EMPTY
 from ipvsd.reporting.metrics import exposition
 from tests.fake_kernel import DEPENDS

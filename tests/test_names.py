@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from ipvsd.bpf import sysctl_program
 from ipvsd.decide.aggregate import by_pattern
 from ipvsd.kernel.host import LinuxHost
-from ipvsd.model.types import MISSING, SysctlVerdict
+from ipvsd.model.types import MISSING
+from ipvsd.model.verdicts import SysctlVerdict
 from ipvsd.reconcile.observation import observe_and_plan
 from ipvsd.reconcile.rounds import reconcile
 from ipvsd.sysctl import sysctl_names

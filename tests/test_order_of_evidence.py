@@ -10,7 +10,7 @@ import pytest
 
 from ipvsd.decide.verdicts import judge_module
 from ipvsd.model.types import Cause, Kernel, LoadBlocker, LoadRestrictions, ModuleState
-from ipvsd.model.types import ModuleVerdict as V
+from ipvsd.model.verdicts import ModuleVerdict as V
 from tests.samples import kernel, observed, wanted_module
 
 LINE = {"ip_vs": LoadBlocker(Cause.BLACKLIST, "ip_vs", "blacklist ip_vs", "x:1")}

@@ -19,7 +19,7 @@ from typing import NamedTuple
 import pytest
 
 from ipvsd.model.report import State
-from ipvsd.model.types import SysctlVerdict
+from ipvsd.model.verdicts import SysctlVerdict
 from ipvsd.reporting.status_document import build_document
 from ipvsd.state import status_file
 from tests.samples import report, sysctl

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from ipvsd.model.types import LoadModule, SysctlVerdict, WriteParameter
+from ipvsd.model.types import LoadModule, WriteParameter
+from ipvsd.model.verdicts import SysctlVerdict
 from ipvsd.reconcile.rounds import ReconcileResult
 from tests.fake_kernel import FakeKernel
 from tests.reconciling import settle

@@ -18,7 +18,7 @@ from ipvsd.model.types import (
     WriteParameter,
     WriteSysctl,
 )
-from ipvsd.model.types import SysctlVerdict as V
+from ipvsd.model.verdicts import SysctlVerdict as V
 from tests.samples import desired, kernel, observed, wanted_module, wanted_sysctl
 
 KEY = "net.ipv4.vs.conntrack"

@@ -13,7 +13,8 @@ import pytest
 
 from ipvsd.model.events import Event, Write
 from ipvsd.model.report import Attribution, Writer
-from ipvsd.model.types import Reading, SysctlVerdict
+from ipvsd.model.types import Reading
+from ipvsd.model.verdicts import SysctlVerdict
 from ipvsd.reconcile.changes import Overwritten
 from ipvsd.reconcile.rounds import ReconcileResult
 from ipvsd.reporting.operation_failures import OperationFailures

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from ipvsd.decide import remedies
-from ipvsd.model.types import ModuleVerdict, Plan, SysctlVerdict
+from ipvsd.model.types import Plan
 from ipvsd.model.value_texts import text_of
+from ipvsd.model.verdicts import ModuleVerdict, SysctlVerdict
 from ipvsd.modprobe.distro_packages import PACKAGES, Package
 from tests.samples import kernel, sysctl, wanted_sysctl
 

@@ -8,7 +8,8 @@ import pytest
 
 from ipvsd import __version__
 from ipvsd.model.report import Health, State
-from ipvsd.model.types import ModuleVerdict, Need, SysctlVerdict
+from ipvsd.model.types import Need
+from ipvsd.model.verdicts import ModuleVerdict, SysctlVerdict
 from ipvsd.reporting.status_document import build_document, format_time, with_age
 from tests.samples import module, report, sysctl
 

@@ -14,7 +14,7 @@ import pytest
 from ipvsd import __version__
 from ipvsd.config import config_files
 from ipvsd.daemon.active_config import Configured
-from ipvsd.model.types import ModuleVerdict, SysctlVerdict
+from ipvsd.model.verdicts import ModuleVerdict, SysctlVerdict
 from ipvsd.reporting.status_document import build_document
 from ipvsd.state import last_good_config, status_file, stored_json
 from tests.asking import Output, run

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from ipvsd.bpf import sysctl_program
 from ipvsd.bpf.sysctl_program import WriteRecord
-from ipvsd.config import schema
+from ipvsd.config.value_readers import MAX_UNITS
 from tests.bpf_machine import (
     HELD,
     LONG,
@@ -328,7 +328,7 @@ def test_a_group_that_is_allowed_or_below_one_writes(group: int, slot: int) -> N
 
 
 def test_there_is_room_for_every_unit_that_can_be_configured_and_ourselves() -> None:
-    assert schema.MAX_UNITS + 1 == sysctl_program.MAX_ALLOWED
+    assert MAX_UNITS + 1 == sysctl_program.MAX_ALLOWED
 
 
 def test_without_the_second_map_nothing_is_guarded() -> None:

@@ -18,7 +18,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from ipvsd.cli import main
-from ipvsd.model.types import SysctlVerdict
+from ipvsd.model.verdicts import SysctlVerdict
 from ipvsd.reporting.status_document import build_document
 from ipvsd.state import status_file
 from tests.samples import module, report, sysctl

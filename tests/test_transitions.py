@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import errno
 import itertools
@@ -16,9 +17,10 @@ from ipvsd.config.schema import Config
 from ipvsd.decide.backoff import BackoffState
 from ipvsd.decide.health import assess
 from ipvsd.model.report import State
-from ipvsd.model.types import Kernel, LoadModule, SysctlVerdict, WriteSysctl
-from ipvsd.model.types import ModuleVerdict as M
-from ipvsd.model.types import SysctlVerdict as S
+from ipvsd.model.types import Kernel, LoadModule, WriteSysctl
+from ipvsd.model.verdicts import ModuleVerdict as M
+from ipvsd.model.verdicts import SysctlVerdict
+from ipvsd.model.verdicts import SysctlVerdict as S
 from ipvsd.reconcile.observation import observe_and_plan
 from ipvsd.reconcile.rounds import ROUNDS, FirstRound, ReconcileResult, reconcile
 from tests.configured import config
@@ -136,9 +138,10 @@ class Interrupted(FakeKernel):
 @anywhere
 @pytest.mark.parametrize("after", [False, True], ids=["before an action", "after an action"])
 def test_an_interruption_anywhere_is_made_good_by_the_next_start(begin: Begin, after: bool) -> None:
+    begun = FakeKernel()
+    begin(begun)
     for actions in itertools.count():
-        kernel = FakeKernel()
-        begin(kernel)
+        kernel = copy.deepcopy(begun)
         try:
             settle(Interrupted(**vars(kernel), left=actions, after=after), STRICT)
         except PowerCutError:

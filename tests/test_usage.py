@@ -18,7 +18,7 @@ from ipvsd.commands.apply import settle
 from ipvsd.commands.argument_parser import build_parser
 from ipvsd.config.parser import parse
 from ipvsd.model.report import State
-from ipvsd.model.types import SysctlVerdict
+from ipvsd.model.verdicts import SysctlVerdict
 from ipvsd.reporting.status_document import build_document
 from ipvsd.state import status_file
 from tests.asking import Output, run

@@ -22,9 +22,9 @@ from ipvsd.model.types import (
     Outcome,
     Parameter,
     Policy,
-    SysctlVerdict,
 )
-from ipvsd.model.types import ModuleVerdict as V
+from ipvsd.model.verdicts import ModuleVerdict as V
+from ipvsd.model.verdicts import SysctlVerdict
 from tests.samples import RELEASE, kernel, observed, wanted_module, wanted_sysctl
 
 SHIPPED = kernel(loadable=("ip_vs",))

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from ipvsd.model.report import Attribution, Writer
-from ipvsd.model.types import SysctlVerdict
+from ipvsd.model.verdicts import SysctlVerdict
 from ipvsd.reconcile.changes import ContentionEnded, ContentionStarted, WriteRefused
 from ipvsd.runtime.event_loop import ReasonKind
 from tests.fake_kernel import FORWARD

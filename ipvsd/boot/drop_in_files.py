@@ -14,7 +14,8 @@ from ipvsd import __version__
 from ipvsd.boot.sysctl_drop_in import RANGE, lines
 from ipvsd.config.desired_state import pattern_rules
 from ipvsd.config.schema import Config
-from ipvsd.model.types import Kernel, ModuleVerdict, Plan
+from ipvsd.model.types import Kernel, Plan
+from ipvsd.model.verdicts import ModuleVerdict
 from ipvsd.modprobe import kernel_names
 from ipvsd.runtime import rootfs
 

@@ -28,16 +28,15 @@ from ipvsd.model.types import (
     LoadRestrictions,
     ModuleFinding,
     ModuleState,
-    ModuleVerdict,
     Need,
     Observed,
     Plan,
     Policy,
     RootKind,
     SysctlFinding,
-    SysctlVerdict,
     WriteSysctl,
 )
+from ipvsd.model.verdicts import ModuleVerdict, SysctlVerdict
 from ipvsd.reconcile.observation import lacking
 from ipvsd.runtime import rootfs
 from ipvsd.runtime.journal import log

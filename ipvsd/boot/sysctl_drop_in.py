@@ -18,7 +18,8 @@ from ipvsd.config.desired_state import PatternRule, PatternRules
 from ipvsd.config.profiles import provider
 from ipvsd.config.schema import Config
 from ipvsd.decide.planner import IP_FORWARD
-from ipvsd.model.types import DesiredSysctl, Policy, SysctlFinding, SysctlVerdict, Within
+from ipvsd.model.types import DesiredSysctl, Policy, SysctlFinding, Within
+from ipvsd.model.verdicts import SysctlVerdict
 from ipvsd.sysctl import glob_difference, globs, sysctl_names
 from ipvsd.sysctl.patterns import Patterns
 from ipvsd.sysctl.sysctl_names import Path

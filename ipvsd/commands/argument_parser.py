@@ -322,7 +322,7 @@ def _add_config(commands: argparse._SubParsersAction[_Parser], common: _Parser, 
 
 
 def _version(text: str) -> Version:
-    from ipvsd.config.schema import SettingError
+    from ipvsd.config.value_readers import SettingError
     from ipvsd.kube_proxy.config_check import parse_version
 
     try:

@@ -18,7 +18,8 @@ from ipvsd.kernel.host import LinuxHost, classify_root
 from ipvsd.kernel.ipvs_probe import probe
 from ipvsd.model import printable
 from ipvsd.model.report import Ipvs, Report
-from ipvsd.model.types import Kernel, Plan, RootKind, SysctlFinding, SysctlVerdict
+from ipvsd.model.types import Kernel, Plan, RootKind, SysctlFinding
+from ipvsd.model.verdicts import SysctlVerdict
 from ipvsd.reconcile.observation import observe_and_plan
 from ipvsd.reporting import notices, router_advertisements, status_document
 from ipvsd.reporting.counters import EMPTY

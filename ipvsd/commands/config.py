@@ -10,8 +10,9 @@ from typing import Any
 from ipvsd.commands.output import EX_CANNOT_TELL, print_errors, print_json, print_lines
 from ipvsd.config import config_files
 from ipvsd.config.dump import as_mapping, fingerprint
+from ipvsd.config.keys import GROUPS, SETTINGS
 from ipvsd.config.parser import ConfigError, parse
-from ipvsd.config.schema import GROUPS, SETTINGS, Config
+from ipvsd.config.schema import Config
 
 
 def show(root: str, config_path: str | None, output: str) -> int:

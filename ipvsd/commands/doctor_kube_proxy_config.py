@@ -11,8 +11,8 @@ from ipvsd.config.profiles import Version
 from ipvsd.discovery import running
 from ipvsd.kube_proxy.config_check import Result, Versions, check
 from ipvsd.kube_proxy.config_fix import fix
-from ipvsd.kube_proxy.config_rules import mode_of
 from ipvsd.kube_proxy.findings import Finding, Severity
+from ipvsd.kube_proxy.mode_rules import mode_of
 from ipvsd.kube_proxy.node_comparison import Node
 from ipvsd.runtime import http_client
 

@@ -11,7 +11,7 @@ from ipvsd.commands.explanation import Explanation, NoKernelError, explain
 from ipvsd.commands.output import EX_CANNOT_TELL, print_errors, print_json, print_lines
 from ipvsd.commands.subjects import UNKNOWN_BEFORE_BOOT, Kind, NoNameError
 from ipvsd.config import config_files
-from ipvsd.config.schema import shown
+from ipvsd.config.value_readers import shown
 from ipvsd.conflicts.external_setting import APPLIED_WHEN, Effect, ExternalSetting, Program
 from ipvsd.model import printable
 from ipvsd.model.types import RootKind

@@ -17,7 +17,8 @@ from ipvsd.decide import remedies
 from ipvsd.decide.health import tolerated, unreadable
 from ipvsd.kernel.host import LinuxHost, classify_root
 from ipvsd.kube_proxy.known_values import INTERFACE as KUBE_IPVS
-from ipvsd.model.types import DesiredModule, ModuleVerdict, RootKind
+from ipvsd.model.types import DesiredModule, RootKind
+from ipvsd.model.verdicts import ModuleVerdict
 from ipvsd.reconcile.observation import observe_and_plan
 from ipvsd.runtime import rootfs
 from ipvsd.state import status_file, stored_json

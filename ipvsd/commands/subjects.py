@@ -19,16 +19,15 @@ from ipvsd.model.types import (
     Finding,
     ModuleFinding,
     ModuleState,
-    ModuleVerdict,
     Need,
     Observed,
     Plan,
     SysctlFinding,
-    SysctlVerdict,
     Unreadable,
     Want,
 )
 from ipvsd.model.value_texts import listed
+from ipvsd.model.verdicts import ModuleVerdict, SysctlVerdict
 from ipvsd.modprobe import kernel_names
 from ipvsd.sysctl import sysctl_names
 

@@ -7,8 +7,9 @@ import re
 from collections.abc import Mapping
 from typing import Any, Callable, NamedTuple, Optional
 
-from ipvsd.config.parser import ConfigError, MappingReader
-from ipvsd.config.schema import Reader, SettingError, kind, shown
+from ipvsd.config.document_reader import MappingReader
+from ipvsd.config.parser import ConfigError
+from ipvsd.config.value_readers import Reader, SettingError, kind, shown
 from ipvsd.config.yaml_tree import Node, Scalar
 from ipvsd.model.types import NOTHING
 

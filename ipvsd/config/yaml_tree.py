@@ -60,7 +60,7 @@ def parse(data: bytes) -> Optional[Node]:
     """Return the tree of the one document in `data`, or None if it is empty. Raises DocumentError."""
     if len(data) > MAX_BYTES:
         raise DocumentError(0, f"the file is larger than {MAX_BYTES} bytes")
-    if _is_blank(data):
+    if is_blank(data):
         return None
     from ipvsd.config import yaml_parser  # the shipped file has only comments, and a start need not wait for PyYAML
 
@@ -77,9 +77,9 @@ def documents(text: str) -> Iterator[Optional[Node]]:
     return yaml_parser.documents(text)
 
 
-def _is_blank(data: bytes) -> bool:
+def is_blank(data: bytes) -> bool:
     """Return whether there are only comments and empty lines, all of printable ASCII."""
-    if not data.isascii():
+    if len(data) > MAX_BYTES or not data.isascii():
         return False
     lines = data.decode("ascii").split("\n")
     return all(line.isprintable() and line.lstrip(" ")[:1] in ("", "#") for line in lines)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from ipvsd.decide.health import is_last_verdict_valid, unreadable
-from ipvsd.model.types import Finding, Plan, SysctlFinding, SysctlVerdict
+from ipvsd.model.types import Finding, Plan, SysctlFinding
+from ipvsd.model.verdicts import SysctlVerdict
 
 _WORST_FIRST = (
     SysctlVerdict.WRITE_FAILED,

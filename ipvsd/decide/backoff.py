@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Optional
 
-from ipvsd.model.types import Action, ModuleVerdict, Outcome, Plan, WriteSysctl
+from ipvsd.model.types import Action, Outcome, Plan, WriteSysctl
+from ipvsd.model.verdicts import ModuleVerdict
 
 FIRST_PAUSE = 1.0  # seconds; doubles with each consecutive failure, up to the interval of the resync
 

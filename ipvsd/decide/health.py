@@ -8,8 +8,9 @@ from typing import Optional
 from ipvsd.decide.contention import Contention
 from ipvsd.model.printable import line
 from ipvsd.model.report import Health, InstalledKernel, Repair, State
-from ipvsd.model.types import Finding, ModuleFinding, ModuleVerdict, Need, SysctlVerdict, Want
+from ipvsd.model.types import Finding, ModuleFinding, Need, Want
 from ipvsd.model.value_texts import listed, text_of
+from ipvsd.model.verdicts import ModuleVerdict, SysctlVerdict
 
 # The number of problems that the line shows, and of names for each. It gives the number of the others.
 _SHOWN = 2

@@ -10,15 +10,14 @@ from ipvsd.model.types import (
     Action,
     Desired,
     LoadModule,
-    ModuleVerdict,
     Observed,
     Plan,
     Policy,
     SysctlFinding,
-    SysctlVerdict,
     WriteParameter,
     WriteSysctl,
 )
+from ipvsd.model.verdicts import ModuleVerdict, SysctlVerdict
 from ipvsd.sysctl import values
 
 IP_FORWARD = "net.ipv4.ip_forward"

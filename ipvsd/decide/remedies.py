@@ -7,16 +7,8 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 from typing import Callable, TypeVar
 
-from ipvsd.model.types import (
-    Cause,
-    DesiredSysctl,
-    Kernel,
-    LoadBlocker,
-    ModuleFinding,
-    ModuleVerdict,
-    Plan,
-    SysctlFinding,
-)
+from ipvsd.model.types import Cause, DesiredSysctl, Kernel, LoadBlocker, ModuleFinding, Plan, SysctlFinding
+from ipvsd.model.verdicts import ModuleVerdict
 from ipvsd.modprobe import kconfig
 
 _Found = TypeVar("_Found", ModuleFinding, SysctlFinding)

@@ -19,17 +19,16 @@ from ipvsd.model.types import (
     Missing,
     ModuleFinding,
     ModuleState,
-    ModuleVerdict,
     Observed,
     Outcome,
     Parameter,
     Policy,
     Reading,
     SysctlFinding,
-    SysctlVerdict,
     Unreadable,
 )
 from ipvsd.model.value_texts import text_of
+from ipvsd.model.verdicts import ModuleVerdict, SysctlVerdict
 from ipvsd.modprobe import kernel_names
 from ipvsd.sysctl import values
 

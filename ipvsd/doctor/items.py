@@ -9,8 +9,9 @@ from ipvsd.doctor import sections
 from ipvsd.doctor.finding import Finding, Severity
 from ipvsd.kube_proxy import log_errors
 from ipvsd.model import types
-from ipvsd.model.types import ModuleFinding, ModuleVerdict, Plan, SysctlVerdict
+from ipvsd.model.types import ModuleFinding, Plan
 from ipvsd.model.value_texts import listed, text_of
+from ipvsd.model.verdicts import ModuleVerdict, SysctlVerdict
 
 _SHOWN = 6  # lines of evidence for one group
 

@@ -311,7 +311,7 @@ def _sysctl(path: sysctl_names.Path) -> str:
 
 
 def _parameter(name: str) -> str:
-    """Return the path of MODULE.PARAMETER under the root. Both are plain words (see `config/schema`)."""
+    """Return the path of MODULE.PARAMETER under the root. Both are plain words (see `config/value_readers`)."""
     module, _, parameter = name.partition(".")
     return f"sys/module/{module}/parameters/{parameter}"
 

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from typing import Optional, Union
 
 from ipvsd.config.confusables import describe_character
+from ipvsd.config.keys import SETTINGS
 from ipvsd.config.profiles import IPVS_OFF_BY_DEFAULT, Version
-from ipvsd.config.schema import SETTINGS, SettingError, shown
+from ipvsd.config.value_readers import SettingError, shown
 from ipvsd.config.yaml_tree import MAX_BYTES, Scalar
 from ipvsd.config.yaml_tree import Mapping as Map
 from ipvsd.kube_proxy import (

@@ -13,7 +13,7 @@ from typing import Any
 from ipvsd.config import spelling
 from ipvsd.config.confusables import describe_character
 from ipvsd.config.profiles import Version
-from ipvsd.config.schema import shown
+from ipvsd.config.value_readers import shown
 from ipvsd.config.yaml_tree import Mapping, Node, Scalar, Sequence
 from ipvsd.kube_proxy import yaml_edits, yaml_types
 from ipvsd.kube_proxy.config_fields import (

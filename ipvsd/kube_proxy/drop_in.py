@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ipvsd.config.profiles import BY_MODE, SCHEDULERS, Version
-from ipvsd.kube_proxy.config_rules import mode_of
+from ipvsd.kube_proxy.mode_rules import mode_of
 from ipvsd.kube_proxy.node_comparison import CONNTRACK_MAX, MINIMUM, PER_CORE, conntrack_max
 from ipvsd.kube_proxy.settings import Settings
 

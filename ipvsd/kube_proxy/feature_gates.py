@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from ipvsd.config import spelling
 from ipvsd.config.profiles import IPVS_REMOVED, Version
-from ipvsd.config.schema import shown
+from ipvsd.config.value_readers import shown
 
 _FOREVER = (9, 0)
 

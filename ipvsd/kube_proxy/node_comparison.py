@@ -9,8 +9,8 @@ from typing import Optional
 from ipvsd.config.profiles import BY_MODE, PROFILES, SCHEDULERS, PerCpu, Version
 from ipvsd.config.schema import Config, SysctlSetting
 from ipvsd.kube_proxy import yaml_edits
-from ipvsd.kube_proxy.config_rules import mode_of
 from ipvsd.kube_proxy.findings import Effect, Severity
+from ipvsd.kube_proxy.mode_rules import mode_of
 from ipvsd.kube_proxy.settings import Settings
 from ipvsd.model.types import Exactly, Within
 

@@ -12,7 +12,7 @@ from typing import Any, Optional, Union
 
 from ipvsd.config import spelling
 from ipvsd.config.profiles import Version
-from ipvsd.config.schema import shown
+from ipvsd.config.value_readers import shown
 from ipvsd.kube_proxy import values
 from ipvsd.kube_proxy.command_line import CommandLine, GivenOption
 from ipvsd.kube_proxy.config_fields import OPTIONS, Option, Type

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any, Union
 
-from ipvsd.config.schema import shown
+from ipvsd.config.value_readers import shown
 from ipvsd.config.yaml_tree import Node, Scalar, Sequence
 from ipvsd.kube_proxy import values
 from ipvsd.kube_proxy.config_fields import Type

@@ -33,10 +33,10 @@ from ipvsd.model.types import (
     Policy,
     Reading,
     SysctlFinding,
-    SysctlVerdict,
     Want,
     WriteSysctl,
 )
+from ipvsd.model.verdicts import SysctlVerdict
 from ipvsd.reconcile import changes
 from ipvsd.reconcile.changes import Change
 from ipvsd.reconcile.observation import Known

@@ -8,8 +8,9 @@ from typing import Callable, Optional, TypeVar, Union
 
 from ipvsd.decide.aggregate import by_pattern
 from ipvsd.decide.health import outdated, unreadable, want
-from ipvsd.model.types import LastVerdict, ModuleFinding, ModuleVerdict, Plan, SysctlFinding, SysctlVerdict
+from ipvsd.model.types import LastVerdict, ModuleFinding, Plan, SysctlFinding
 from ipvsd.model.value_texts import text_of
+from ipvsd.model.verdicts import ModuleVerdict, SysctlVerdict
 
 FIRST_PAUSE = 0.25  # seconds
 _RIGHT = (ModuleVerdict.LIVE, ModuleVerdict.BUILT_IN, SysctlVerdict.COMPLIANT)

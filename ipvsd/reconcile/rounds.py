@@ -20,14 +20,13 @@ from ipvsd.model.types import (
     Kernel,
     LoadModule,
     ModuleFinding,
-    ModuleVerdict,
     Outcome,
     Plan,
     SysctlFinding,
-    SysctlVerdict,
     WriteParameter,
     WriteSysctl,
 )
+from ipvsd.model.verdicts import ModuleVerdict, SysctlVerdict
 from ipvsd.reconcile.observation import Known, observe_and_plan, read_kernel
 from ipvsd.sysctl import values
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Callable, Optional
 
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
@@ -127,18 +127,8 @@ def _modules(report: Report) -> Iterator[Metric]:
 
 
 def _sysctls(report: Report) -> Iterator[Metric]:
-    names = [finding.name for finding in report.sysctls]
-    counters, label = report.counters, ["sysctl"]
-    text = "Always 1, with the verdict on the sysctl as a label."
-    yield _gauge("sysctl_verdict", text, _verdicts(report.sysctls), ["sysctl", "verdict"])
-    text = "1 if the sysctl is required, otherwise 0. If a required sysctl is not compliant, the node is failed."
-    yield _gauge("sysctl_required", text, _required(report.sysctls), label)
-    text = "Total number of times that ipvsd detected that a compliant sysctl had become noncompliant."
-    yield _counter("sysctl_drifts", text, names, counters.drifts, label)
-    text = "Total number of times that ipvsd repaired the sysctl."
-    yield _counter("sysctl_repairs", text, names, counters.repairs, label)
-    text = "Total number of times that ipvsd wrote the sysctl, but the sysctl was not compliant afterwards."
-    yield _counter("sysctl_repair_failures", text, names, counters.repair_failures, label)
+    yield from _values("sysctl", report.sysctls, report)
+    names, label = [finding.name for finding in report.sysctls], ["sysctl"]
     contended = dict.fromkeys(names, 0) | {item.name: not item.yielded for item in report.contended}
     text = (
         "1 if another program changes the sysctl repeatedly, so that ipvsd writes it only once per resync. The log and "
@@ -162,18 +152,23 @@ def _patterns(report: Report) -> Iterator[Metric]:
 
 
 def _parameters(report: Report) -> Iterator[Metric]:
-    names = [finding.name for finding in report.parameters]
-    counters, label = report.counters, ["parameter"]
-    text = "Always 1, with the verdict on the parameter as a label."
-    yield _gauge("parameter_verdict", text, _verdicts(report.parameters), ["parameter", "verdict"])
-    text = "1 if the parameter is required, otherwise 0. If a required parameter is not compliant, the node is failed."
-    yield _gauge("parameter_required", text, _required(report.parameters), label)
-    text = "Total number of times that ipvsd detected that a compliant parameter had become noncompliant."
-    yield _counter("parameter_drifts", text, names, counters.drifts, label)
-    text = "Total number of times that ipvsd repaired the parameter."
-    yield _counter("parameter_repairs", text, names, counters.repairs, label)
-    text = "Total number of times that ipvsd wrote the parameter, but the parameter was not compliant afterwards."
-    yield _counter("parameter_repair_failures", text, names, counters.repair_failures, label)
+    yield from _values("parameter", report.parameters, report)
+
+
+def _values(kind: str, findings: Sequence[Finding], report: Report) -> Iterator[Metric]:
+    """Yield the metrics that sysctls and parameters have in common."""
+    names = [finding.name for finding in findings]
+    counters, label = report.counters, [kind]
+    text = f"Always 1, with the verdict on the {kind} as a label."
+    yield _gauge(f"{kind}_verdict", text, _verdicts(findings), [kind, "verdict"])
+    text = f"1 if the {kind} is required, otherwise 0. If a required {kind} is not compliant, the node is failed."
+    yield _gauge(f"{kind}_required", text, _required(findings), label)
+    text = f"Total number of times that ipvsd detected that a compliant {kind} had become noncompliant."
+    yield _counter(f"{kind}_drifts", text, names, counters.drifts, label)
+    text = f"Total number of times that ipvsd repaired the {kind}."
+    yield _counter(f"{kind}_repairs", text, names, counters.repairs, label)
+    text = f"Total number of times that ipvsd wrote the {kind}, but the {kind} was not compliant afterwards."
+    yield _counter(f"{kind}_repair_failures", text, names, counters.repair_failures, label)
 
 
 def _kernels(report: Report) -> Iterator[Metric]:

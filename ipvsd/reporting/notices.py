@@ -10,7 +10,8 @@ from ipvsd.config.schema import Config
 from ipvsd.decide import remedies
 from ipvsd.kernel.host import LinuxHost
 from ipvsd.model.report import InstalledKernel, NoteKind, Report
-from ipvsd.model.types import Kernel, Plan, SysctlVerdict
+from ipvsd.model.types import Kernel, Plan
+from ipvsd.model.verdicts import SysctlVerdict
 from ipvsd.reconcile.rounds import ReconcileResult
 from ipvsd.reporting import router_advertisements
 from ipvsd.runtime import rootfs

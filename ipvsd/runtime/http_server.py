@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import math
 import select
 import socket
 import threading
@@ -22,12 +21,13 @@ from collections import Counter, deque
 from typing import TYPE_CHECKING, Callable, Optional
 
 from ipvsd.runtime import capabilities, http_connection, http_request, http_response, resources
+from ipvsd.runtime.accept_errors import AcceptErrors
 from ipvsd.runtime.http_connection import IDLE, TIMEOUT, Connection, InvalidRequestError, Stage
 from ipvsd.runtime.http_request import Request, RequestError
 from ipvsd.runtime.http_response import Response, text_response
 from ipvsd.runtime.http_security import OPEN, Security
 from ipvsd.runtime.journal import log
-from ipvsd.runtime.listening import Rejecter, peer_of, plain_address
+from ipvsd.runtime.listening import peer_of, plain_address
 from ipvsd.runtime.wake_up_pipe import WakeUpPipe
 
 if TYPE_CHECKING:
@@ -38,9 +38,7 @@ MAX_CLIENTS = 128  # simultaneous connections
 MAX_CLIENTS_PER_PEER = 64  # connections from one address, or from one /64 of IPv6
 _BATCH = 16  # connections that are accepted before the existing ones are served again
 GRACE = 0.05  # seconds that every connection has to send its request
-_BACKOFF = (0.1, 1.0)  # seconds without accepting after an error: initially, and at most
 _JOIN = 1.0  # seconds between two attempts to wake a thread that has to end
-_LOG_INTERVAL = 60.0  # seconds without such an error, after which the next one is logged
 
 _UNAUTHORIZED = text_response(401, "unauthorized", {"WWW-Authenticate": "Basic"})
 _BUSY = text_response(503, "too many passwords to verify", {"Retry-After": "1"})
@@ -67,24 +65,28 @@ class Server:
         self._busy: dict[int, Connection] = {}
         self._unused: dict[int, Connection] = {}
         self._clients_of: Counter[str] = Counter()
-        self._backoff, self._paused_until = _BACKOFF[0], 0.0  # accepts nothing before `_paused_until`
-        self._last_error, self._failed_at = "", -math.inf
+        self._errors = AcceptErrors()
+        self._paused_until = 0.0  # accepts nothing before this time
+        self._last_error = ""
         self._deaf = False  # True while a socket could not be registered
-        self.error = ""
         self._pipe = WakeUpPipe()
         try:
             self._poller = select.epoll()
         except OSError:
             self._pipe.close()
             raise
-        self._rejecter = Rejecter()
         try:
             self._poller.register(self._pipe.reader, select.EPOLLIN)
+            self._errors.open_reserve()
             self._thread = threading.Thread(target=self._run, name="web", daemon=True)
             self._thread.start()
         except (OSError, RuntimeError):
             self._close()
             raise
+
+    @property
+    def error(self) -> str:
+        return self._errors.text
 
     @property
     def alive(self) -> bool:
@@ -121,7 +123,7 @@ class Server:
             opened.close()
         self._poller.close()
         self._pipe.close()
-        self._rejecter.close()
+        self._errors.close()
 
     # --- the loop -----------------------------------------------------------------------
 
@@ -177,7 +179,7 @@ class Server:
                 self._deaf = True
                 return
         if self._deaf:
-            self._deaf, self.error = False, ""
+            self._deaf, self._errors.text = False, ""
 
     def _accept(self, listener: socket.socket) -> None:
         for _ in range(_BATCH):
@@ -189,7 +191,7 @@ class Server:
                 opened, address = listener.accept()
                 self._add_client(opened, peer_of(str(address[0])))
             except BlockingIOError:
-                self.error, self._backoff = "", _BACKOFF[0]
+                self._errors.clear()
                 return
             except ConnectionAbortedError:
                 continue
@@ -243,20 +245,14 @@ class Server:
         return tls.TlsConnection(opened, peer, now, security, security.tls)
 
     def _back_off(self, listener: socket.socket, error: OSError) -> None:
-        """Pause after an error: the socket stays ready, so an immediate retry would keep a CPU busy."""
+        """Pause after an error."""
         if error.errno in (errno.EMFILE, errno.ENFILE):
-            # Descriptors for a repair matter more than clients. A rejected client does not wait in vain.
+            # Descriptors for a repair matter more than clients.
             oldest = next(iter((*self._unused.values(), *self._busy.values())), None)
             if oldest:
                 self._close_client(oldest, reset=True)
-            self._rejecter.reject(listener)
-        now = time.monotonic()
-        self.error = f"cannot accept connections: {error.strerror}"
-        if now - self._failed_at > _LOG_INTERVAL:
-            log("warning", f"web: {self.error}")
-        self._failed_at = now
-        self._pause(self._backoff)
-        self._backoff = min(2 * self._backoff, _BACKOFF[1])
+            self._errors.reject(listener)
+        self._pause(self._errors.add(error))
 
     def _pause(self, seconds: float) -> None:
         for fd in self._listeners:

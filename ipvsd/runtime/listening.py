@@ -54,32 +54,6 @@ def prepare(opened: socket.socket) -> None:
     opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
 
-class Rejecter:
-    """Keeps one descriptor, so that a client can be rejected when no other one is free."""
-
-    def __init__(self) -> None:
-        self._reserve = -1
-        self._reopen()
-
-    def _reopen(self) -> None:
-        try:
-            self._reserve = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
-        except OSError:
-            self._reserve = -1
-
-    def reject(self, listener: socket.socket) -> None:
-        """Close the first waiting connection, if possible."""
-        if self._reserve >= 0:
-            os.close(self._reserve)
-            with contextlib.suppress(OSError):  # another thread accepted it first
-                listener.accept()[0].close()
-        self._reopen()
-
-    def close(self) -> None:
-        if self._reserve >= 0:
-            os.close(self._reserve)
-
-
 def plain_address(address: str) -> str:
     """Return an IPv4 address that a socket for both families shows as an IPv6 address, as IPv4 (RFC 4291, 2.5.5.2)."""
     return address.removeprefix("::ffff:") if "." in address else address
