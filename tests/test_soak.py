@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.vm.soak import FIGHT, PEACE, RESTARTED, Evidence, judge, report
+from tests.vm.soak import FIGHT, PEACE, RESTARTED, Evidence, judge, parse, report
 
 PID = 700
 KEY, FOUGHT, CHANGED = "net.ipv4.vs.conntrack", "net.core.somaxconn", "net.core.netdev_budget"
@@ -81,6 +81,23 @@ def test_a_run_without_faults_has_a_report_of_80_columns() -> None:
 def hide(trace: list[Any], kind: str) -> None:
     """Remove the first record of this kind from the kernel's trace."""
     trace.remove(next(row for row in trace if row[2] == kind))
+
+
+def test_the_text_of_the_trace_is_parsed() -> None:
+    text = """# tracer: nop
+          python3-801     [001] ...1.   117.512345: write: (__cgroup_bpf_run_filter_sysctl+0x0/0x2c0) write=1 \
+dir="vs" name="conntrack" value=0xa32
+          python3-801     [001] d..1.   117.512400: told: (sysctl_write+0x1/0x2 <- bpf_ringbuf_output) ret=0
+ kworker/u4:1-ev-77      [000] d..1.   117.512500: wrote: (vfs_write+0x1/0x2 <- proc_sys_write) ret=-513
+            rmmod-900     [000] .....   118.000000: module_free: ip_vs_sh
+CPU:1 [LOST 3 EVENTS]
+"""
+    assert list(parse(text.splitlines())) == [
+        (117.512345, 801, "write", ("vs", "conntrack", "2")),
+        (117.5124, 801, "told", (0,)),
+        (117.5125, 77, "wrote", (-513,)),
+        (118.0, 900, "module_free", ("ip_vs_sh",)),
+    ]
 
 
 def test_the_trace_contains_repairs_that_the_history_has_dropped() -> None:

@@ -15,7 +15,7 @@ import re
 import sys
 import time
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Callable, NamedTuple, Optional
@@ -45,6 +45,11 @@ DROP_IN = "/etc/ipvsd/conf.d/soak.yaml"
 SEED = 1
 ENDED = "the soak test has ended"
 RESTARTED = -513  # ERESTARTNOINTR
+RESULTS = ("/root/soak.json", "/root/soak.trace")  # in the machine: the script's record, and the kernel's trace
+_LINE = re.compile(r"\s*(.{1,16})-(\d+)\s+\[\d+\]\s+\S+\s+([\d.]+): (\w+): (.*)")
+_FIELD = re.compile(r'(\w+)="?([^" ]*)"?')
+
+Record = tuple[float, int, str, Sequence[Any]]  # of the trace: time, process, event, and its fields
 # It starts a process for each interface, which is most of the load of an emulated machine.
 UDEV = "systemd-udevd-control.socket systemd-udevd-kernel.socket systemd-udevd.service"
 # Added together, a third of them with a peer. The second number is for long runs on two processors.
@@ -144,9 +149,9 @@ def _soak(node: Node, seconds: float, seed: int, say: Callable[[str], None]) -> 
     node.machine.put(SCRIPT.read_bytes(), "/root/soak.py")
     many = seconds >= 600 and node.run("nproc").out.strip() != "1"
     number = MORE_INTERFACES if many else INTERFACES
-    script = f"python3 -u /root/soak.py {seconds} {seed} {number} /root/soak.json; echo {ENDED}"
+    script = f"python3 -u /root/soak.py {seconds} {seed} {number} {' '.join(RESULTS)}; echo {ENDED}"
     before = len(node.machine.console())
-    node.run(f"rm -f /root/soak.json; systemd-run -q --unit=soak sh -c 'exec >/dev/ttyS0 2>&1; {script}'")
+    node.run(f"rm -f {' '.join(RESULTS)}; systemd-run -q --unit=soak sh -c 'exec >/dev/ttyS0 2>&1; {script}'")
     shown, round_limit = 0, max(60.0, seconds / 20) + LATER
     deadline = time.monotonic() + round_limit
     while time.monotonic() < deadline:
@@ -158,13 +163,35 @@ def _soak(node: Node, seconds: float, seed: int, say: Callable[[str], None]) -> 
                 deadline = time.monotonic() + round_limit
         shown = max(shown, len(lines) - 1)
         if ENDED in lines:
-            # The agent is slow, and an hour has half a million kernel events.
-            found = node.run("gzip -c /root/soak.json | base64 -w 0", timeout=600, check=False)
-            if not found.out:
+            record, trace = (_read(node, path) for path in RESULTS)
+            if not record:
                 last = node.run("journalctl --sync; journalctl -q -b -u ipvsd -n 40; journalctl -q -k -n 20").out
                 raise BenchError("the disturbances failed:\n" + "\n".join(lines) + f"\n{last}")
-            return dict(json.loads(gzip.decompress(base64.b64decode(found.out))))
+            return {**json.loads(record), "trace": list(parse(trace.decode(errors="replace").splitlines()))}
     raise BenchError(f"no round ended in {round_limit:.0f} s; {node.machine.registers()}\n" + "\n".join(lines))
+
+
+def _read(node: Node, path: str) -> bytes:
+    """Return a file of the machine, compressed meanwhile because the agent is slow, or nothing if there is none."""
+    return gzip.decompress(base64.b64decode(node.run(f"gzip -c {path} | base64 -w 0", timeout=600, check=False).out))
+
+
+def parse(lines: Iterable[str]) -> Iterator[Record]:
+    """Yield the records of the kernel's trace."""
+    for line in lines:
+        found = _LINE.match(line)
+        if found:
+            yield float(found[3]), int(found[2]), found[4], _fields(found[4], found[5])
+
+
+def _fields(event: str, text: str) -> Sequence[Any]:
+    found = dict(_FIELD.findall(text))
+    if event == "write":
+        value = int(found["value"], 16).to_bytes(8, "little").partition(b"\0")[0]
+        return found["dir"], found["name"], value.decode("latin-1").strip()
+    if event in ("wrote", "told", "queued"):
+        return (int(found["ret"]),)
+    return (text.split(maxsplit=1)[0],)
 
 
 def _monotonic(node: Node) -> float:
