@@ -155,6 +155,15 @@ def test_on_the_systems_own_paths_only_root_may_write(mode: int, uid: int, gid: 
     assert rootfs.trusted(status) is trusted
 
 
+@pytest.mark.parametrize("mode", ["0644", "go-w"])
+def test_the_remedy_names_the_file_and_keeps_a_private_key_private(tmp_path: Path, mode: str) -> None:
+    put(tmp_path, "a key", "").chmod(0o666)
+    remedy = f"run 'chown root:root '/etc/a key'' and 'chmod {mode} '/etc/a key''"
+    with pytest.raises(config_files.UntrustedError) as found:
+        config_files.open_trusted(str(tmp_path), "a key", "/etc/a key", True, mode).__enter__()
+    assert str(found.value) == f"users other than root can write the file ({remedy})"
+
+
 # --- the last good configuration --------------------------------------------------------
 
 GOOD = (("/etc/ipvsd/ipvsd.yaml", b"scheduler: sh\n"), ("/etc/ipvsd/conf.d/a.yaml", b"interval: 5s # \xc3\xa9\n"))

@@ -12,6 +12,8 @@ import os
 import signal
 import stat
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import NamedTuple, Optional
 
 from ipvsd.config.parser import ConfigError, parse
@@ -99,8 +101,8 @@ class _ConfigFile(NamedTuple):
     name: str
 
 
-class _UntrustedError(Exception):
-    pass
+class UntrustedError(Exception):
+    """The file is not usable. The text is the reason, with the remedy."""
 
 
 class _GoneError(Exception):
@@ -139,7 +141,7 @@ def _contents(places: list[_ConfigFile], trusted_only: bool, errors: list[str]) 
         except OSError as error:
             errors.append(f"{place.name}: cannot read the file: {error.strerror or error}")
             unreadable = unreadable or not rootfs.proves_absence(error)
-        except _UntrustedError as error:
+        except UntrustedError as error:
             errors.append(f"{place.name}: {error}")
         except _GoneError:
             if place.path != MAIN:  # it was not listed, and is optional
@@ -148,26 +150,36 @@ def _contents(places: list[_ConfigFile], trusted_only: bool, errors: list[str]) 
     return Snapshot(tuple(files), tuple(errors), tuple(written), unreadable), gone
 
 
+@contextmanager
+def open_trusted(root: str, path: str, name: str, trusted_only: bool, mode: str = "0644") -> Iterator[int]:
+    """Open a regular file of at most MAX_BYTES. Raises OSError and UntrustedError.
+
+    With `trusted_only`, only root can have written it. The remedy names the file `name`, and `mode` for chmod(1).
+    """
+    with rootfs.open_file(root, path) as fd:
+        status = os.fstat(fd)
+        if trusted_only and not rootfs.trusted(status):
+            import shlex  # needed only for the message
+
+            file = shlex.quote(name)
+            remedy = f"run 'chown root:root {file}' and 'chmod {mode} {file}'"
+            raise UntrustedError(f"users other than root can write the file ({remedy})")
+        if status.st_size > MAX_BYTES:
+            raise UntrustedError(f"the file is larger than {MAX_BYTES} bytes")
+        yield fd
+
+
 def _read(place: _ConfigFile, trusted_only: bool) -> tuple[Optional[bytes], bool]:
     """Return the content, or None for a link to /dev/null, and whether the file is being written."""
     try:
-        with rootfs.open_file(place.root, place.path) as fd:
-            status = os.fstat(fd)
-            if trusted_only and not rootfs.trusted(status):
-                import shlex  # needed only for the message
-
-                file = shlex.quote(place.name)
-                remedy = f"run 'chown root:root {file}' and 'chmod 0644 {file}'"
-                raise _UntrustedError(f"users other than root can write the file ({remedy})")
-            if status.st_size > MAX_BYTES:
-                raise _UntrustedError(f"the file is larger than {MAX_BYTES} bytes")
+        with open_trusted(place.root, place.path, place.name, trusted_only) as fd:
             written = _open_for_writing(fd) and abs(time.time() - os.fstat(fd).st_mtime) < MAX_WRITE_SECONDS
             return rootfs.read_at_most(fd, MAX_BYTES + 1), written
     except rootfs.IrregularError as error:
         found = rootfs.status(place.root, place.path)
         if found is not None and stat.S_ISCHR(found.st_mode) and found.st_rdev == os.makedev(1, 3):
             return None, False
-        raise _UntrustedError(error.strerror) from None
+        raise UntrustedError(error.strerror) from None
     except FileNotFoundError:
         target = rootfs.read_link(place.root, place.path)
         if target == "/dev/null":  # in an image, whose /dev is empty

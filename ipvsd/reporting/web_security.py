@@ -6,9 +6,10 @@ import os
 from collections.abc import Iterator
 from typing import NamedTuple, Optional
 
-from ipvsd.config import web_config
+from ipvsd.config import config_files, web_config
 from ipvsd.config.parser import ConfigError
 from ipvsd.config.web_config import ClientAuth, TlsSettings, WebConfig
+from ipvsd.config.yaml_tree import MAX_BYTES
 from ipvsd.runtime import rootfs
 from ipvsd.runtime.http_security import OPEN, Security
 
@@ -114,17 +115,13 @@ def _read(root: str, path: str, errors: list[str], where: str = "") -> Optional[
 
     `where` is the place that names the file, as the beginning of an error.
     """
-    name = f"{where}{_under(root, path)}"
+    name = _under(root, path)
     try:
-        with rootfs.open_file(root, path.lstrip("/")) as fd:
-            if root == "/" and not rootfs.trusted(os.fstat(fd)):
-                errors.append(f"{name}: users other than root can write the file (run 'chown root' and 'chmod go-w')")
-                return None
-            data = rootfs.read_at_most(fd, rootfs.MAX_BYTES + 1)
+        # A private key keeps its other permissions.
+        with config_files.open_trusted(root, path.lstrip("/"), name, root == "/", "go-w") as fd:
+            return rootfs.read_at_most(fd, MAX_BYTES + 1)
     except OSError as error:
-        errors.append(f"{name}: cannot read the file: {error.strerror or error}")
-        return None
-    if len(data) > rootfs.MAX_BYTES:
-        errors.append(f"{name}: the file is larger than {rootfs.MAX_BYTES} bytes")
-        return None
-    return data
+        errors.append(f"{where}{name}: cannot read the file: {error.strerror or error}")
+    except config_files.UntrustedError as error:
+        errors.append(f"{where}{name}: {error}")
+    return None

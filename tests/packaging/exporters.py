@@ -69,11 +69,18 @@ class Prometheus:
 @contextmanager
 def prometheus(place: Path, configuration: str) -> Iterator[Prometheus]:
     """Run Prometheus with a configuration."""
+    with running_prometheus(place, f"global: {{scrape_interval: 1s}}\n{configuration}") as port:
+        yield Prometheus(port)
+
+
+@contextmanager
+def running_prometheus(place: Path, configuration: str) -> Iterator[int]:
+    """Run Prometheus with a complete configuration, and yield its port. Its log is `program.log`."""
     port = free_port()
-    (place / "prometheus.yml").write_text(f"global: {{scrape_interval: 1s}}\n{configuration}")
+    (place / "prometheus.yml").write_text(configuration)
     options = (f"--config.file={place}/prometheus.yml", f"--storage.tsdb.path={place}/data", "--log.level=error")
     with _running(place, program("prometheus", "prometheus"), *options, f"--web.listen-address=127.0.0.1:{port}"):
-        yield Prometheus(port)
+        yield port
 
 
 @contextmanager

@@ -14,8 +14,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-from tests.packaging.exporters import program
-from tests.service import free_port
+from tests.packaging.exporters import program, running_prometheus
 
 
 def promtool(*arguments: str, given: str = "") -> tuple[int, str]:
@@ -93,21 +92,10 @@ def scraping(place: Path, rules: Path, pages: Sequence[Callable[[], bytes]]) -> 
             "rule_files": [str(rules)],
             "scrape_configs": [{"job_name": "ipvsd", "static_configs": [{"targets": targets}]}],
         }
-        (place / "prometheus.yml").write_text(json.dumps(config))
-        port = free_port()
-        command = [
-            program("prometheus", "prometheus"), f"--config.file={place}/prometheus.yml",
-            f"--storage.tsdb.path={place}/data", f"--web.listen-address=127.0.0.1:{port}", "--log.level=error",
-        ]  # fmt: skip
-        log = stack.enter_context((place / "log").open("w"))
-        process = subprocess.Popen(command, stdout=log, stderr=log)
-        stack.callback(process.wait)
-        stack.callback(process.terminate)
-        made = Prometheus(port, targets)
+        made = Prometheus(stack.enter_context(running_prometheus(place, json.dumps(config))), targets)
         deadline = time.monotonic() + 60
         while not _scraped(made):
-            assert process.poll() is None, (place / "log").read_text()
-            assert time.monotonic() < deadline
+            assert time.monotonic() < deadline, (place / "program.log").read_text()
             time.sleep(0.1)
         yield made
 
