@@ -23,6 +23,19 @@ from tests.attack import (
 pytestmark = pytest.mark.system
 
 FEW = 100  # clients: more than there are slots
+SLOW = ("idle", "slow headers", "idle, TLS", "slow handshake", "slow headers, TLS")
+
+
+def answered(name: str) -> float:
+    """Return the part of the requests of another client that must receive a response during an attack.
+
+    With TLS, the client needs several messages. It has 50 ms for its hello, and 100 ms to 1 s for the next one.
+    If other programs use the processor, it may not run for that time. With the tests at idle priority and a load
+    of 10, so with an eighth of a processor for the daemon, all of 299 requests received a response.
+    """
+    if name not in TLS_ATTACKS:
+        return 1.0
+    return 0.99 if name in SLOW else 0.95
 
 
 @pytest.fixture(scope="module")
@@ -54,17 +67,18 @@ def test_an_attack_of_500_clients_leaves_no_trace(tmp_path: Path, name: str) -> 
         found = measure(name, target, SECONDS)
         assert found.growth <= BOUND
         assert found.left <= target.calm
-        # All received a response. If the processor is busy, a handshake can take longer than the grace.
-        assert len(found.times) >= found.asked * (0.8 if name in TLS_ATTACKS else 1.0)
+        assert len(found.times) >= found.asked * answered(name)
+        if name in TLS_ATTACKS:  # a further attack uses the memory that the first one has left
+            assert measure(name, target, SECONDS, before=found.before).left <= target.calm
         _, log = target.service.stop()
     assert len(log) == 2  # the state, and the mechanism that reports writes
 
 
 @pytest.mark.full
-@pytest.mark.parametrize("name", ["idle", "slow headers", "idle, TLS", "slow handshake", "slow headers, TLS"])
+@pytest.mark.parametrize("name", SLOW)
 def test_500_slow_clients_do_not_delay_a_scrape_for_a_minute(tmp_path: Path, name: str) -> None:
     with daemon(tmp_path, name in TLS_ATTACKS) as target:
         found = measure(name, target, 60.0, "/metrics")
         assert found.slowest < 1.0
         assert found.growth <= BOUND
-        assert len(found.times) >= found.asked * (0.95 if name in TLS_ATTACKS else 1.0)
+        assert len(found.times) >= found.asked * answered(name)

@@ -26,6 +26,10 @@ MAX_HEAD = 8 << 10  # bytes of a request
 MAX_DISCARDED = 64 << 10  # bytes that are dropped after the last response
 MAX_REQUESTS = 100  # requests on one connection
 TIMEOUT = 10.0  # seconds for a request and its response
+# Seconds from the start of a request in which a client that sends complete messages is closed last. The second number
+# applies if at most FEW of its address do so. More of them with that time would keep new clients out.
+FAVOUR, FAVOUR_OF_FEW = 0.1, 1.0
+FEW = 8
 IDLE = 120.0  # seconds without a request, after which a kept connection is closed
 _SIOCOUTQ = 0x5411  # <linux/sockios.h>: bytes that were not acknowledged
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
@@ -57,6 +61,16 @@ class Connection:
     def unused(self) -> bool:
         """Whether the connection waits for nothing but the next request, or its end."""
         return self.stage is Stage.DROP or (self.stage is Stage.RECEIVE and self.served > 0 and not self._head)
+
+    @property
+    def prompt(self) -> bool:
+        """Whether the client has sent each message as a whole, so that the next one is probably on its way."""
+        return self.stage is Stage.WAIT
+
+    @property
+    def requested(self) -> float:
+        """The start of the request."""
+        return self.deadline - TIMEOUT
 
     @property
     def delivered(self) -> bool:
@@ -156,7 +170,22 @@ def first(clients: Mapping[int, Connection]) -> Connection:
     return next(iter(clients.values()))
 
 
-def next_to_close(peer: str, unused: Mapping[int, Connection], busy: Mapping[int, Connection]) -> Connection:
-    """Return a peer's first unused connection, or the one that has made no progress for longest."""
+def next_to_close(
+    peer: str, unused: Mapping[int, Connection], busy: Mapping[int, Connection], now: float
+) -> Connection:
+    """Return a peer's first unused connection, or the one that has made no progress for longest.
+
+    A prompt one is returned only if its time is over, or if there is no other.
+    """
     found = next((client for client in unused.values() if client.peer == peer), None)
-    return found or min((client for client in busy.values() if client.peer == peer), key=lambda client: client.begun)
+    if found:
+        return found
+    mine = [client for client in busy.values() if client.peer == peer]
+    prompt = [client for client in mine if client.prompt]
+    since = now - (FAVOUR_OF_FEW if len(prompt) <= FEW else FAVOUR)
+    favoured = {client for client in prompt if client.requested > since}
+    return min((client for client in mine if client not in favoured), key=_begun, default=None) or min(mine, key=_begun)
+
+
+def _begun(client: Connection) -> float:
+    return client.begun

@@ -3,7 +3,8 @@
 A connection that waits for its next request (keep-alive) is closed after IDLE seconds, or when another client needs
 its slot. Otherwise, the timeout of a request starts when its connection is accepted, or at its first byte. If no slot
 is free, the server closes the oldest connection of the address that has the most, but gives each connection GRACE
-seconds to send its request. Meanwhile, new connections wait in the kernel's queue.
+seconds to send its request. Meanwhile, new connections wait in the kernel's queue. With TLS, each step of a handshake
+has this time, and a client that sent a step as a whole is closed after those that send single bytes or nothing.
 
 All clients on loopback share one address, so old connections must not keep new ones out.
 """
@@ -205,7 +206,7 @@ class Server:
         count = len(self._busy) + len(self._unused)
         if self._clients_of[busiest] < MAX_CLIENTS_PER_PEER and count < self._max_clients:
             return 0.0
-        oldest = http_connection.next_to_close(busiest, self._unused, self._busy)
+        oldest = http_connection.next_to_close(busiest, self._unused, self._busy, time.monotonic())
         if oldest.unused and oldest.delivered:
             self._close_client(oldest)
             return 0.0

@@ -18,7 +18,7 @@ import ssl
 import time
 from typing import Optional
 
-from ipvsd.runtime.http_connection import Connection, InvalidRequestError
+from ipvsd.runtime.http_connection import Connection, InvalidRequestError, Stage
 from ipvsd.runtime.http_request import RequestError
 from ipvsd.runtime.http_security import Security
 
@@ -119,14 +119,14 @@ class TlsConnection(Connection):
             raise OSError(str(error)) from None
         super().__init__(wrapped, peer, now, security)
         self._tls: Optional[ssl.SSLSocket] = wrapped
-        self._established = False
+        self._greeted = False  # True after the complete hello of the client, or with TLS 1.2 after the handshake
 
     def _receive(self, size: int) -> bytes:
         assert self._tls is not None
         try:
             data = self._tls.recv(size)
         except ssl.SSLWantReadError:
-            self._note_handshake()
+            self._note_hello()
             self.wanted = select.EPOLLIN
             raise BlockingIOError from None
         except ssl.SSLWantWriteError:
@@ -140,11 +140,19 @@ class TlsConnection(Connection):
         self.wanted = select.EPOLLIN
         return data
 
-    def _note_handshake(self) -> None:
-        """After the handshake, which takes two round trips, the client has the same time for its request as others."""
-        if not self._established and self._tls is not None and self._tls.version() is not None:
-            self._established = True
+    def _note_hello(self) -> None:
+        """Begin the time of the client again when the server has replied to its hello: the reply is the server's work.
+
+        Single bytes of a hello do not extend the time. With TLS 1.2, the time begins again after the handshake.
+        """
+        # OpenSSL shows the cipher when it has received the hello of TLS 1.3, or completed the handshake of TLS 1.2.
+        if not self._greeted and self._tls is not None and self._tls.cipher() is not None:
+            self._greeted = True
             self.begun = time.monotonic()
+
+    @property
+    def prompt(self) -> bool:
+        return super().prompt or (self._greeted and self.stage is Stage.RECEIVE and not self.begins)
 
     @property
     def _buffered(self) -> bool:

@@ -4,28 +4,16 @@ from __future__ import annotations
 
 import re
 import subprocess
-import textwrap
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-import yaml
 
 from tests import certificates
 from tests.packaging.exporters import fetch, node_exporter, program, prometheus
 from tests.service import Service, Until, free_port
 from tests.trees import make_tree, put
-
-PAGE = (Path(__file__).parents[2] / "docs/web.md").read_text()
-
-
-def examples(section: str, kind: str) -> list[str]:
-    """Return the examples of a section whose first key is `kind`."""
-    text = re.split(r"^##+ ", PAGE.split(f"## {section}\n", 1)[1], maxsplit=1, flags=re.MULTILINE)[0]
-    found = re.findall(r"^( *)```yaml\n(.*?)^ *```$", text, re.MULTILINE | re.DOTALL)
-    blocks = (textwrap.dedent(block) for _, block in found)
-    return [block for block in blocks if block.startswith(kind)]
+from tests.web_page import examples
 
 
 class Node:
@@ -103,13 +91,3 @@ def test_promtool_accepts_the_configuration(node: Node, section: str, tmp_path: 
     (tmp_path / "prometheus.yml").write_text(node.job(examples(section, "scrape_configs")[0]))
     command = [program("prometheus", "promtool"), "check", "config", str(tmp_path / "prometheus.yml")]
     assert subprocess.run(command, capture_output=True, check=False).returncode == 0
-
-
-def test_the_operator_creates_the_same_job() -> None:
-    """The operator turns each field of a ScrapeConfig into the one of Prometheus with the same name."""
-    spec: dict[str, Any] = yaml.safe_load(examples("The Prometheus operator", "apiVersion")[0])["spec"]
-    (job,) = yaml.safe_load(examples("Passwords", "scrape_configs")[0])["scrape_configs"]
-    fields = {re.sub("([A-Z])", r"_\1", str(key)).lower(): value for key, value in spec.items()}
-    assert set(fields) == {*job}
-    assert fields["scheme"].lower() == job["scheme"]
-    assert (fields["job_name"], fields["static_configs"]) == (job["job_name"], job["static_configs"])
