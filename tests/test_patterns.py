@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import re
 import sys
 from collections.abc import Callable, Collection
@@ -18,7 +19,7 @@ from ipvsd.config.schema import Config, SysctlSetting
 from ipvsd.kernel.host import LinuxHost
 from ipvsd.model.types import Exactly
 from ipvsd.sysctl.globs import Glob, numbers_of
-from ipvsd.sysctl.patterns import Patterns, Scope, matches
+from ipvsd.sysctl.patterns import Patterns, Scope, matches, split
 from ipvsd.sysctl.sysctl_names import Path as Parts
 from tests.trees import make_tree, put
 
@@ -68,7 +69,7 @@ def test_patterns_find_existing_paths(patterns: list[Parts], paths: set[Parts]) 
         return {path[len(above)] for path in paths if path[: len(above)] == above and len(path) > len(above)}
 
     index = Patterns(patterns)
-    found = {path: numbers_of(mask) for path, mask in index.expand(listed) if path in paths}
+    found = {path: numbers_of(mask) for path, mask in index.expand(listed, []) if path in paths}
     assert found == {path: numbers for path in paths if (numbers := index.matching(path))}
 
 
@@ -80,7 +81,9 @@ def test_a_directory_is_listed_once_for_all_patterns() -> None:
         return ["eth0", "eth1"]
 
     patterns = Patterns([("net", "conf", f"eth{number}*", "x") for number in range(5)])
-    assert [path for path, _ in patterns.expand(listed)] == [("net", "conf", name, "x") for name in ("eth0", "eth1")]
+    assert [path for path, _ in patterns.expand(listed, [])] == [
+        ("net", "conf", name, "x") for name in ("eth0", "eth1")
+    ]
     assert asked == [("net", "conf")]
 
 
@@ -91,8 +94,24 @@ def test_a_directory_is_listed_if_many_names_are_possible() -> None:
         asked.append(path)
         return [] if path else ["n5", "other"]
 
-    assert list(Patterns([(f"n{number}",) for number in range(100)]).expand(listed)) == [(("n5",), 1 << 5)]
+    assert list(Patterns([(f"n{number}",) for number in range(100)]).expand(listed, [])) == [(("n5",), 1 << 5)]
     assert asked == [()]
+
+
+def test_only_the_patterns_that_need_an_unreadable_directory_are_unreadable() -> None:
+    def listed(path: Parts) -> Collection[str]:
+        if path == ("b",):
+            raise error
+        return ["x", "y"] if path else ["a", "b"]
+
+    error, errors = OSError(errno.EIO, "Input/output error", "b"), list[tuple[int, OSError]]()
+    keys = ("a/*", "b/x", "b/*", "*/x*", "?/x")
+    found = {"/".join(path): mask for path, mask in Patterns([key.split("/") for key in keys]).expand(listed, errors)}
+    readable, unreadable = split(keys, found, errors)
+    assert unreadable == {"b/*": error, "*/x*": error}
+    assert {key: names for key, names in readable.items() if names} == {
+        "a/*": ["a/x", "a/y"], "b/x": ["b/x"], "?/x": ["a/x", "b/x"],
+    }  # fmt: skip
 
 
 NUMBERED = st.lists(st.sampled_from("abcdef"), unique=True)

@@ -9,7 +9,7 @@ from ipvsd.config.desired_state import build_desired, candidates, patterns
 from ipvsd.config.schema import Config
 from ipvsd.decide.backoff import BackoffState
 from ipvsd.decide.planner import plan
-from ipvsd.kernel.host import Host
+from ipvsd.kernel.host import Host, PartlyUnreadableError
 from ipvsd.model.types import (
     NOTHING,
     TRANSIENT_ERRNOS,
@@ -24,6 +24,7 @@ from ipvsd.model.types import (
     Reading,
     Unreadable,
 )
+from ipvsd.sysctl.patterns import Matches
 
 
 class Known(NamedTuple):
@@ -100,17 +101,19 @@ def _listed(
     """Return the matches of each pattern, and the error of each unreadable one, which keeps its last matches."""
     try:
         return host.expand(wanted), {}
-    except OSError:  # at least one is unreadable
-        pass
-    matching: dict[str, Collection[str]] = {}
-    unlisted: dict[str, Unreadable] = {}
-    for pattern in wanted:
-        try:
-            matching.update(host.expand([pattern]))
-        except OSError as error:
-            matching[pattern] = (*known.get(pattern, ()), pattern)
-            unlisted[pattern] = Unreadable(f"cannot read {_unread(error)}", error.errno in TRANSIENT_ERRNOS)
-    return matching, unlisted
+    except PartlyUnreadableError as error:
+        found, errors = error.matches, error.errors
+    except OSError as error:
+        found, errors = Matches(wanted, {}), dict.fromkeys(wanted, error)
+    masks = dict(found.masks)
+    for number, pattern in enumerate(found.patterns):
+        for name in (*known.get(pattern, ()), pattern) if pattern in errors else ():
+            masks[name] = masks.get(name, 0) | 1 << number
+    unlisted = {
+        pattern: Unreadable(f"cannot read {_unread(error)}", error.errno in TRANSIENT_ERRNOS)
+        for pattern, error in errors.items()
+    }
+    return Matches(found.patterns, masks), unlisted
 
 
 def _unread(error: OSError) -> str:

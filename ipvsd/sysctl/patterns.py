@@ -123,8 +123,13 @@ class Patterns:
         found = self.mask(path)
         return found.bit_length() - 1 if found else None
 
-    def expand(self, list_directory: Callable[[Path], Collection[str]]) -> Iterator[tuple[Path, int]]:
-        """Yield each matching path, which may not exist without wildcards, and the mask of the patterns."""
+    def expand(
+        self, list_directory: Callable[[Path], Collection[str]], errors: list[tuple[int, OSError]]
+    ) -> Iterator[tuple[Path, int]]:
+        """Yield each matching path, which may not exist without wildcards, and the mask of the patterns.
+
+        For a directory that cannot be listed, add the mask of the patterns that need it to `errors`.
+        """
         pending: list[tuple[Path, int]] = [((), sum(self._of_length.values()))]
         while pending:
             path, active = pending.pop()
@@ -134,20 +139,24 @@ class Patterns:
             longer = active & ~ended
             if longer:
                 part = self._parts[len(path)]
-                names = _candidates(part, longer, path, list_directory)
+                named, unlisted = _candidates(part, longer)
+                listed: Collection[str] = ()
+                if unlisted:
+                    try:
+                        listed = list_directory(path)
+                    except OSError as error:
+                        errors.append((unlisted, error))
+                names = dict.fromkeys((*named, *listed))
                 reached = ((name, longer & part.matching(name)) for name in names)
                 pending += [((*path, name), after) for name, after in reached if after][::-1]
 
 
-def _candidates(
-    part: _Part, active: int, directory: Path, list_directory: Callable[[Path], Collection[str]]
-) -> Collection[str]:
-    """Return the names that a part of the active patterns can match."""
+def _candidates(part: _Part, active: int) -> tuple[Collection[str], int]:
+    """Return the literal names in a part of the active patterns, and the mask of those that need a listing."""
     if len(part.exact) > _FEW_NAMES:
-        return list_directory(directory)
+        return (), active
     named = {name: found for name in part.exact for found in [active & part.named(name)] if found}
-    # The other active patterns have a wildcard here.
-    return dict.fromkeys((*named, *(list_directory(directory) if active != sum(named.values()) else ())))
+    return named, active & ~sum(named.values())
 
 
 class Matches(Mapping[str, Sequence[str]]):
@@ -170,6 +179,28 @@ class Matches(Mapping[str, Sequence[str]]):
 
     def __len__(self) -> int:
         return len(self.patterns)
+
+
+def merged(found: Iterable[tuple[str, int]]) -> Mapping[str, int]:
+    """Return the masks by sysctl, of which each can have several. Equal masks are stored once."""
+    masks: dict[str, int] = {}
+    known: dict[int, int] = {}
+    for name, numbers in found:
+        every = masks.get(name, 0) | numbers
+        masks[name] = known.setdefault(every, every)
+    return masks
+
+
+def split(
+    patterns: Sequence[str], masks: Mapping[str, int], errors: Iterable[tuple[int, OSError]]
+) -> tuple[Matches, Mapping[str, OSError]]:
+    """Return the matches of the patterns without an error in `errors`, and the first error of each other one."""
+    failed = 0
+    found: dict[str, OSError] = {}
+    for numbers, error in errors:
+        found.update(dict.fromkeys((patterns[number] for number in numbers_of(numbers & ~failed)), error))
+        failed |= numbers
+    return Matches(patterns, {name: of & ~failed for name, of in masks.items()}), found
 
 
 def matches(patterns: Sequence[str], found: Mapping[str, Collection[str]]) -> Matches:
