@@ -237,7 +237,7 @@ LETTERS = "(use at most 55 letters, digits, '_' and '-')"
         ("web: {textfile: [/a.prom]}", "1: web.textfile: must be an absolute path, not a list"),
         ("text", "1: must be a mapping, not a string"),
         ("a: [1", "1: invalid YAML: "),
-        ("modules: " + "[" * 1000, " the file is nested too deeply"),
+        ("modules: " + "[" * 1000, "1: the file is nested too deeply"),
     ],
 )  # fmt: skip
 def test_an_invalid_setting_is_rejected(text: str, error: str) -> None:

@@ -19,7 +19,7 @@ from ipvsd.config.schema import Config, SysctlSetting
 from ipvsd.kernel.host import LinuxHost
 from ipvsd.model.types import Exactly
 from ipvsd.sysctl.globs import Glob, numbers_of
-from ipvsd.sysctl.patterns import Patterns, Scope, matches, partly_unreadable
+from ipvsd.sysctl.patterns import Patterns, Scope, matches, split
 from ipvsd.sysctl.sysctl_names import Path as Parts
 from tests.trees import make_tree, put
 
@@ -107,10 +107,9 @@ def test_only_the_patterns_that_need_an_unreadable_directory_are_unreadable() ->
     error, errors = OSError(errno.EIO, "Input/output error", "b"), list[tuple[int, OSError]]()
     keys = ("a/*", "b/x", "b/*", "*/x*", "?/x")
     found = {"/".join(path): mask for path, mask in Patterns([key.split("/") for key in keys]).expand(listed, errors)}
-    failure = partly_unreadable(keys, found, errors)
-    assert (failure.errno, failure.filename) == (errno.EIO, "b")
-    assert dict(failure.errors) == {"b/*": error, "*/x*": error}
-    assert {key: names for key, names in failure.matches.items() if names} == {
+    readable, unreadable = split(keys, found, errors)
+    assert unreadable == {"b/*": error, "*/x*": error}
+    assert {key: names for key, names in readable.items() if names} == {
         "a/*": ["a/x", "a/y"], "b/x": ["b/x"], "?/x": ["a/x", "b/x"],
     }  # fmt: skip
 

@@ -45,6 +45,7 @@ def tree(tmp_path: Path) -> Path:
         pytest.param(lambda root: ModuleTree(root, RELEASE), id="module tree"),
         pytest.param(lambda root: Index(root, RELEASE).update(LIVE), id="index"),
         pytest.param(modprobe_d_stamps, id="modprobe.d"),
+        pytest.param(lambda root: LinuxHost(str(root)).expand(["net.ipv4.conf.*.arp_ignore"]), id="pattern"),
         pytest.param(installed_kernels.releases, id="installed kernels"),
         pytest.param(lambda root: installed_kernels.assess_all(root, CONFIG), id="survey"),
         pytest.param(lambda root: drop_in_files.find_outdated(root, {drop_in_files.SYSCTL: ""}), id="persisted files"),

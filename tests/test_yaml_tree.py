@@ -85,8 +85,8 @@ BOMB = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
         pytest.param(b"? {a: 1}\n: 1\n", 1, "a key must be plain text", id="map as a key"),
         pytest.param(BOMB.encode(), 1, "expands to more than", id="exploding aliases"),
         pytest.param(b"a: &a [*a]\n", 0, "nested too deeply", id="alias to itself"),
-        pytest.param(b"[" * 1000, 0, "nested too deeply", id="deep lists"),
-        pytest.param(b"{a: " * 1000, 0, "nested too deeply", id="deep maps"),
+        pytest.param(b"[" * 2000, 1, "nested too deeply", id="deep lists"),
+        pytest.param(b"a:\n" + b"{a: " * 200, 2, "nested too deeply", id="deep maps"),
         pytest.param(b"- " * 1000, 0, "nested too deeply", id="deep block lists"),
         pytest.param(b"a" * (yaml_tree.MAX_BYTES + 1), 0, "is larger than 1048576 bytes", id="larger than 1 MiB"),
     ],
@@ -95,6 +95,10 @@ def test_a_text_that_is_refused(data: bytes, line: int, text: str) -> None:
     with pytest.raises(DocumentError, match=text) as caught:
         yaml_tree.parse(data)
     assert caught.value.line == line
+
+
+def test_a_hundred_brackets_are_not_too_deep() -> None:
+    assert yaml_tree.parse(b"[" * 100 + b"]" * 100) is not None
 
 
 def test_a_text_of_very_many_values_is_given_up_early() -> None:

@@ -11,6 +11,9 @@ import yaml
 from ipvsd.config.yaml_tree import NOWHERE, DocumentError, Mapping, Node, Scalar, Sequence, Span
 
 _MAX_NODES = 20_000
+# Open brackets. PyYAML checks all of them at each token for a key that ends within 1024 characters.
+_MAX_BRACKETS = 100
+_TOO_DEEP = "the file is nested too deeply"
 _MAX_PROBLEM = 200  # characters of PyYAML's message, which can contain an alias of any length
 
 
@@ -63,7 +66,7 @@ def _document_errors(text: str) -> Iterator[list[Any]]:
         place = (loaders[0].line + 1, loaders[0].column + 1) if loaders else (0, 0)
         raise DocumentError(place[0], "invalid YAML: a number is out of range", place[1]) from None
     except RecursionError:
-        raise DocumentError(0, "the file is nested too deeply") from None
+        raise DocumentError(0, _TOO_DEEP) from None
 
 
 def _problem(error: yaml.MarkedYAMLError) -> str:
@@ -94,6 +97,12 @@ class _Loader(yaml.SafeLoader):
         if self._composed > _MAX_NODES:
             raise DocumentError(self.line + 1, f"the file contains more than {_MAX_NODES} values")
         return super().compose_node(parent, index)
+
+    def fetch_flow_collection_start(self, token: Any) -> None:
+        if self.flow_level >= _MAX_BRACKETS:
+            raise DocumentError(self.line + 1, _TOO_DEEP)
+        start: Any = super().fetch_flow_collection_start  # without type annotations
+        start(token)
 
 
 _CORE = "tag:yaml.org,2002:"

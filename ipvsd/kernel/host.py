@@ -17,7 +17,7 @@ from ipvsd.kernel.module_tree import Index
 from ipvsd.model.types import MISSING, TRANSIENT_ERRNOS, Kernel, ModuleState, Parameter, Reading, RootKind, Unreadable
 from ipvsd.runtime import rootfs
 from ipvsd.sysctl import sysctl_names, values
-from ipvsd.sysctl.patterns import Matches, Patterns, partly_unreadable
+from ipvsd.sysctl.patterns import Matches, Patterns, merged, split
 
 if TYPE_CHECKING:
     from ipvsd.kernel.load_blockers import LoadBlockers
@@ -65,6 +65,15 @@ class Host(Protocol):
 
     def load_module(self, name: str, options: Sequence[str] = ()) -> None:
         """Load a module with these parameters. Raises module_loader.BlacklistedError or module_loader.LoadError."""
+
+
+class PartlyUnreadableError(rootfs.UnreadableError):
+    """Some patterns could not be expanded. `errors` are the reasons, and `matches` those of the other patterns."""
+
+    def __init__(self, matches: Matches, errors: Mapping[str, OSError]) -> None:
+        first = next(iter(errors.values()))
+        super().__init__(first.errno, first.strerror, first.filename)
+        self.matches, self.errors = matches, errors
 
 
 class LinuxHost:
@@ -187,22 +196,18 @@ class LinuxHost:
 
     def expand(self, patterns: Collection[str]) -> Matches:
         index = Patterns(sysctl_names.globs(pattern) or () for pattern in patterns)
-        masks: dict[str, int] = {}
-        known: dict[int, int] = {}  # equal masks are stored once
+        found: list[tuple[str, int]] = []
         errors: list[tuple[int, OSError]] = []
         for path, mask in index.expand(self._names, errors):
             try:
                 exists = rootfs.is_file(self._live_root, _sysctl(path))
             except rootfs.UnreadableError as error:
                 errors.append((mask, error))
-                continue
-            if exists:
-                name = sysctl_names.name(path)
-                found = masks.get(name, 0) | mask  # a sysctl can have two paths
-                masks[name] = known.setdefault(found, found)
+            else:
+                found += [(sysctl_names.name(path), mask)] if exists else []
         if errors:
-            raise partly_unreadable(tuple(patterns), masks, errors)
-        return Matches(patterns, masks)
+            raise PartlyUnreadableError(*split(tuple(patterns), merged(found), errors))
+        return Matches(patterns, merged(found))
 
     def _names(self, path: sysctl_names.Path) -> Collection[str]:
         """Return the names in a directory under /proc/sys, one character for a byte."""

@@ -9,7 +9,7 @@ from ipvsd.config.desired_state import build_desired, candidates, patterns
 from ipvsd.config.schema import Config
 from ipvsd.decide.backoff import BackoffState
 from ipvsd.decide.planner import plan
-from ipvsd.kernel.host import Host
+from ipvsd.kernel.host import Host, PartlyUnreadableError
 from ipvsd.model.types import (
     NOTHING,
     TRANSIENT_ERRNOS,
@@ -24,7 +24,7 @@ from ipvsd.model.types import (
     Reading,
     Unreadable,
 )
-from ipvsd.sysctl.patterns import Matches, PartlyUnreadableError
+from ipvsd.sysctl.patterns import Matches
 
 
 class Known(NamedTuple):

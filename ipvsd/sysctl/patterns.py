@@ -181,25 +181,26 @@ class Matches(Mapping[str, Sequence[str]]):
         return len(self.patterns)
 
 
-class PartlyUnreadableError(OSError):
-    """Some patterns have no complete list of sysctls. `errors` are the reasons. `matches` are those of the others."""
+def merged(found: Iterable[tuple[str, int]]) -> Mapping[str, int]:
+    """Return the masks by sysctl, of which each can have several. Equal masks are stored once."""
+    masks: dict[str, int] = {}
+    known: dict[int, int] = {}
+    for name, numbers in found:
+        every = masks.get(name, 0) | numbers
+        masks[name] = known.setdefault(every, every)
+    return masks
 
-    def __init__(self, matches: Matches, errors: Mapping[str, OSError]) -> None:
-        first = next(iter(errors.values()))
-        super().__init__(first.errno, first.strerror, first.filename)
-        self.matches, self.errors = matches, errors
 
-
-def partly_unreadable(
+def split(
     patterns: Sequence[str], masks: Mapping[str, int], errors: Iterable[tuple[int, OSError]]
-) -> PartlyUnreadableError:
-    """Return the error for the patterns in the masks of `errors`."""
+) -> tuple[Matches, Mapping[str, OSError]]:
+    """Return the matches of the patterns without an error in `errors`, and the first error of each other one."""
     failed = 0
     found: dict[str, OSError] = {}
     for numbers, error in errors:
         found.update(dict.fromkeys((patterns[number] for number in numbers_of(numbers & ~failed)), error))
         failed |= numbers
-    return PartlyUnreadableError(Matches(patterns, {name: of & ~failed for name, of in masks.items()}), found)
+    return Matches(patterns, {name: of & ~failed for name, of in masks.items()}), found
 
 
 def matches(patterns: Sequence[str], found: Mapping[str, Collection[str]]) -> Matches:

@@ -70,6 +70,7 @@ def test_an_answer_of_configz_yields_short_printable_texts(data: bytes) -> None:
 
 
 @fuzz(CONFIG)
+@example(b"[" * 10_000)
 def test_a_configuration_is_read_or_refused(data: bytes) -> None:
     try:
         found = answers.parse_config(data)

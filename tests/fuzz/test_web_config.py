@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from hypothesis import example
 from hypothesis import strategies as st
 
 from ipvsd.config.parser import ConfigError
@@ -29,6 +30,7 @@ FILE = hostile(st.one_of(MAPPINGS, words(*KEYS, ":", "{", "}", "\n", "  ", apart
 
 
 @fuzz(FILE, seconds=1.0)
+@example(b"[" * 10_000)
 def test_a_file_has_settings_that_can_be_used_or_errors_that_can_be_shown(data: bytes) -> None:
     errors: tuple[str, ...] = ()
     config = WebConfig()
