@@ -117,6 +117,12 @@ def test_a_client_needs_a_valid_certificate_of_the_authority(site: Site, until: 
     assert len(site.service.stop()[1]) == 2  # a rejected client is not logged
 
 
+def test_a_client_certificate_that_is_optional_must_be_valid(site: Site, until: Until) -> None:
+    site.configure(CLIENTS.replace("RequireAndVerifyClientCert", "VerifyClientCertIfGiven"))
+    site.start(until)
+    assert [site.ask(name) for name in (None, "client", "stranger", "expired", None)] == [200, 200, 0, 0, 200]
+
+
 def test_a_client_needs_a_password(site: Site, until: Until) -> None:
     site.configure(TLS + USERS)
     site.start(until)
