@@ -177,7 +177,7 @@ class NoteKind(enum.Enum):
 
 
 class KubeProxyState(NamedTuple):
-    """The answers of kube-proxy. `up` is None if there was no query. An unknown mode is empty."""
+    """The answers of kube-proxy. `up` is None if that is unknown. An unknown mode is empty."""
 
     up: Optional[bool] = None
     mode: str = ""
