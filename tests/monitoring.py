@@ -75,6 +75,23 @@ def queries() -> Iterator[Query]:
             yield Query(row, panel["title"], target["expr"])
 
 
+class Variable(NamedTuple):
+    """A variable of the dashboard. Its values are those of a label of the series that the selector matches."""
+
+    name: str
+    selector: str
+    label: str
+
+
+def variables() -> Iterator[Variable]:
+    """Yield each variable of the dashboard that is a query."""
+    for variable in json.loads(DASHBOARD.read_text())["templating"]["list"]:
+        if variable["type"] == "query":
+            found = re.fullmatch(r"label_values\((.+), (\w+)\)", variable["query"])
+            assert found, variable["query"]
+            yield Variable(variable["name"], found[1], found[2])
+
+
 def declared() -> Mapping[str, set[str]]:
     """Return the labels of each series that ipvsd can expose, by its name in queries."""
     found: dict[str, set[str]] = {}

@@ -68,16 +68,17 @@ def test_a_prometheus_rule_contains_the_same_groups() -> None:
 
 # --- the dashboard ----------------------------------------------------------------------
 
-QUERIES = list(monitoring.queries())
+QUERIES, VARIABLES = list(monitoring.queries()), list(monitoring.variables())
 
 
 def test_the_dashboard_uses_only_metrics_and_labels_that_exist() -> None:
     declared = monitoring.declared()
     common = {"job", "instance"}
+    texts = [*(query.expr for query in QUERIES), *(variable.selector for variable in VARIABLES)]
     wrong = [
-        query
-        for query in QUERIES
-        for metric, labels in monitoring.used(query.expr)
+        text
+        for text in texts
+        for metric, labels in monitoring.used(text)
         if not labels - common <= declared.get(metric, {"is missing"})
     ]
     assert wrong == []

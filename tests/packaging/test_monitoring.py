@@ -53,6 +53,11 @@ def test_prometheus_returns_a_result_for_every_query_of_the_dashboard(prometheus
     assert empty == []
 
 
+def test_the_variables_of_the_dashboard_select_the_job_and_the_nodes(prometheus: Prometheus) -> None:
+    found = {one.name: prometheus.label_values(one.selector, one.label) for one in monitoring.variables()}
+    assert found == {"job": ["ipvsd"], "instance": sorted(prometheus.instances)}
+
+
 def test_prometheus_evaluates_every_alert(prometheus: Prometheus) -> None:
     rules = prometheus.rules()
     assert {rule["name"] for rule in rules} == set(monitoring.alerts())
