@@ -16,6 +16,7 @@ from tests import samples
 ROOT = Path(__file__).parents[1]
 MONITORING = ROOT / "packaging/monitoring"
 RULES = MONITORING / "ipvsd.rules.yaml"
+TEXTFILE_RULES = MONITORING / "ipvsd-textfile.rules.yaml"
 PROMETHEUS_RULE = MONITORING / "ipvsd.prometheusrule.yaml"
 DASHBOARD = MONITORING / "ipvsd.dashboard.json"
 RUNBOOKS = ROOT / "docs/runbooks"
@@ -31,9 +32,9 @@ spec:
 """
 
 
-def alerts() -> Mapping[str, Mapping[str, Any]]:
-    """Return each alert by its name."""
-    groups = yaml.safe_load(RULES.read_text())["groups"]
+def alerts(rules: Path = RULES) -> Mapping[str, Mapping[str, Any]]:
+    """Return each alert of a file by its name."""
+    groups = yaml.safe_load(rules.read_text())["groups"]
     return {rule["alert"]: rule for group in groups for rule in group["rules"]}
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -26,9 +28,8 @@ def test_every_alert_exists_and_has_a_case_for_firing_not_firing_and_flapping() 
     assert [name for name, cases in alert_cases.CASES.items() if cases.flapping.fires] == ["IpvsdTableLost"]
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_an_alert_is_complete(name: str) -> None:
-    alert = ALERTS[name]
+@pytest.mark.parametrize(("name", "alert"), [*ALERTS.items(), *monitoring.alerts(monitoring.TEXTFILE_RULES).items()])
+def test_an_alert_is_complete(name: str, alert: Mapping[str, Any]) -> None:
     assert re.fullmatch("[0-9]+[mh]", alert["for"])
     assert alert["labels"]["severity"] in ("critical", "warning", "info")
     annotations = alert["annotations"]
