@@ -127,7 +127,7 @@ faults: $(BIN)/.ready  ## make each system call of a running daemon fail, and pr
 mutation: $(BIN)/.ready  ## add small faults to the pure packages, and print how many the tests detect; ten minutes
 	@nice $(BIN)/python -m tests.mutation -m '$(QUICK)'
 
-bench: $(DEB) $(BIN)/.ready  ## measure performance; write docs/benchmarks.md; twenty minutes
+bench: $(DEB) $(BIN)/.ready  ## measure performance; write docs/benchmarks.md; half an hour
 	@$(MAKE) --no-print-directory packages WANTED="$(BENCH_PACKAGES)"
 	@PATH=$(SYSTEM_PATH) PYTHONDONTWRITEBYTECODE=1 $(BIN)/python -m tests.vm.bench docs
 

@@ -183,9 +183,40 @@ MORE: Sequence[tuple[str, Case]] = (
 )  # fmt: skip
 
 
-def promtool(rules: str, documents: Mapping[str, Mapping[str, Any]]) -> Mapping[str, Any]:
+_EXPORTER = {"instance": "node1:9100", "job": "node"}
+_MTIME = 'node_textfile_mtime_seconds{file="/var/lib/prometheus/node-exporter/ipvsd.prom"}'
+# Of the rules for node_exporter's textfile collector.
+TEXTFILE: Sequence[tuple[str, Case]] = (
+    ("IpvsdDown", Case({"up": constant(1)}, range(5, MINUTES, 5), node=_EXPORTER)),  # there is no file
+    ("IpvsdDown", Case({"up": constant(1), _MTIME: constant(0)}, range(10, MINUTES, 5), node=_EXPORTER)),
+    ("IpvsdDown", Case({"up": constant(1), _MTIME: f"0+60x{MINUTES}"}, node=_EXPORTER)),
+    ("IpvsdDown", Case({"up": constant(1), _MTIME: rising(480, 8)}, node=_EXPORTER)),  # old every time for 3 minutes
+    ("IpvsdDown", Case({"up": constant(0)}, node=_EXPORTER)),  # node_exporter is down
+    # Another node, and another file, prove nothing about this one.
+    (
+        "IpvsdDown",
+        Case(
+            {
+                "up": constant(1),
+                _MTIME.replace("{", '{instance="node2:9100",job="node",'): f"0+60x{MINUTES}",
+                _MTIME.replace("ipvsd", "other"): f"0+60x{MINUTES}",
+            },
+            range(5, MINUTES, 5),
+            node=_EXPORTER,
+        ),
+    ),
+)
+
+
+def of_every_alert() -> Sequence[tuple[str, Case]]:
+    """Return all cases of ipvsd.rules.yaml."""
+    return [*((name, case) for name, found in CASES.items() for case in found), *MORE]
+
+
+def promtool(
+    rules: str, documents: Mapping[str, Mapping[str, Any]], cases: Sequence[tuple[str, Case]]
+) -> Mapping[str, Any]:
     """Return the input of `promtool test rules`. `documents` are the alerts of the file `rules`, by name."""
-    cases = [*((name, case) for name, found in CASES.items() for case in found), *MORE]
     return {
         "rule_files": [rules],
         "evaluation_interval": "1m",

@@ -16,6 +16,7 @@ from tests import samples
 ROOT = Path(__file__).parents[1]
 MONITORING = ROOT / "packaging/monitoring"
 RULES = MONITORING / "ipvsd.rules.yaml"
+TEXTFILE_RULES = MONITORING / "ipvsd-textfile.rules.yaml"
 PROMETHEUS_RULE = MONITORING / "ipvsd.prometheusrule.yaml"
 DASHBOARD = MONITORING / "ipvsd.dashboard.json"
 RUNBOOKS = ROOT / "docs/runbooks"
@@ -31,9 +32,9 @@ spec:
 """
 
 
-def alerts() -> Mapping[str, Mapping[str, Any]]:
-    """Return each alert by its name."""
-    groups = yaml.safe_load(RULES.read_text())["groups"]
+def alerts(rules: Path = RULES) -> Mapping[str, Mapping[str, Any]]:
+    """Return each alert of a file by its name."""
+    groups = yaml.safe_load(rules.read_text())["groups"]
     return {rule["alert"]: rule for group in groups for rule in group["rules"]}
 
 
@@ -73,6 +74,23 @@ def queries() -> Iterator[Query]:
             row = panel["title"]
         for target in panel.get("targets", ()):
             yield Query(row, panel["title"], target["expr"])
+
+
+class Variable(NamedTuple):
+    """A variable of the dashboard. Its values are those of a label of the series that the selector matches."""
+
+    name: str
+    selector: str
+    label: str
+
+
+def variables() -> Iterator[Variable]:
+    """Yield each variable of the dashboard that is a query."""
+    for variable in json.loads(DASHBOARD.read_text())["templating"]["list"]:
+        if variable["type"] == "query":
+            found = re.fullmatch(r"label_values\((.+), (\w+)\)", variable["query"])
+            assert found, variable["query"]
+            yield Variable(variable["name"], found[1], found[2])
 
 
 def declared() -> Mapping[str, set[str]]:

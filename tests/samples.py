@@ -5,6 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Optional
 
+from ipvsd.config.desired_state import build_desired
+from ipvsd.config.schema import Config
+from ipvsd.decide.aggregate import by_pattern
+from ipvsd.decide.planner import plan
 from ipvsd.model.report import (
     Attribution,
     ConfigState,
@@ -26,6 +30,7 @@ from ipvsd.model.types import (
     DesiredSysctl,
     Exactly,
     Finding,
+    Iptables,
     Kernel,
     ModuleFinding,
     ModuleState,
@@ -38,6 +43,7 @@ from ipvsd.model.types import (
 )
 from ipvsd.model.verdicts import ModuleVerdict, SysctlVerdict
 from ipvsd.reporting.counters import EMPTY
+from tests.fake_kernel import DEPENDS
 
 RELEASE = "6.1.0-50-cloud-amd64"
 NOW = 1_800_000_000.0
@@ -156,3 +162,20 @@ BROKEN = COMPLETE._replace(
     kube_proxy=KubeProxyState(False),
     persisted_files_current=False,
 )
+
+
+def default_profile(backend: str) -> Report:
+    """Return a report with all series of the default profile, three kernels and this backend of iptables."""
+    seen = kernel((*DEPENDS, "nft_counter"))._replace(iptables=Iptables(f"/usr/sbin/xtables-{backend}-multi", ()))
+    pattern = {"net.ipv4.conf.*.forwarding": ("net.ipv4.conf.eth0.forwarding", "net.ipv4.conf.lo.forwarding")}
+    planned = plan(build_desired(Config(), seen, {}, pattern), observed(seen))
+    names = ("uevents", "sysctl_inotify", "sysctl_bpf", "config_files", "web")
+    return report(*planned.modules, *by_pattern(planned.sysctls))._replace(
+        sources=tuple(SourceState(name, up=True, detail="", events_lost=0) for name in names),
+        kernels=tuple(InstalledKernel(f"6.{n}.0", n == 1, n == 2, planned.modules) for n in range(3)),
+        note_kinds=frozenset(NoteKind),
+        kube_proxy=KubeProxyState(True, "iptables", "ipvs"),
+        persisted_files_current=False,
+        config_loaded_at=NOW,
+        web_certificate_expiry=NOW,
+    )

@@ -5,10 +5,13 @@ from __future__ import annotations
 import base64
 import threading
 import time
+from pathlib import Path
 from typing import Optional
 
 import pytest
 
+from ipvsd.config.parser import ConfigError
+from ipvsd.reporting import web_security
 from ipvsd.runtime import basic_auth
 from ipvsd.runtime.basic_auth import (
     MAX_QUEUED_PER_PEER,
@@ -19,6 +22,7 @@ from ipvsd.runtime.basic_auth import (
     crypt,
     require_bcrypt,
 )
+from tests.trees import put
 
 # Of bcrypt's authors (crypt_blowfish, wrapper.c): the prefixes that htpasswd and others write have the same meaning.
 KNOWN = "$2a$05$CCCCCCCCCCCCCCCCCCCCC.E5YPO9kmyuRGyh0XouQYb4YMJKvyOeW"
@@ -77,6 +81,21 @@ def test_a_header_without_usable_credentials_is_not_verified(text: Optional[str]
 
 def test_a_library_without_bcrypt_hashes_nothing() -> None:
     assert crypt(b"", b"$7$unknown") in (None, b"*0")
+
+
+@pytest.mark.parametrize("library", ["absent", "without bcrypt"])
+def test_without_bcrypt_a_file_with_users_is_rejected_with_the_reason(
+    library: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Old:
+        crypt_rn = staticmethod(lambda *_: b"*0")  # crypt(3): the method is not supported
+
+    monkeypatch.setattr(basic_auth, "_library", lambda: None if library == "absent" else Old)
+    put(tmp_path, "web.yml", f"http_server_config: {{}}\nbasic_auth_users: {{prometheus: {KNOWN}}}\n")
+    with pytest.raises(ConfigError) as caught:
+        web_security.require_valid(str(tmp_path), "/web.yml")
+    reason = "basic_auth_users: the C library does not support bcrypt (crypt(5))"
+    assert caught.value.errors == (f"{tmp_path}/web.yml:2: {reason}",)
 
 
 def test_the_queue_is_bounded_for_each_client() -> None:

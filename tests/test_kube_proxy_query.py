@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -17,26 +18,35 @@ from ipvsd.runtime.event_loop import EventLoop, ReasonKind
 from ipvsd.runtime.http_client import HttpError, Response
 from tests import samples
 from tests.kube_proxy_server import Answers, answers
+from tests.trees import put_process
 
 PROFILES = ("kube-proxy-ipvs",)
 IPVS = KubeProxyState(True, "ipvs", "ipvs")
 
 
 class Proxy:
-    """Answers requests. Each answer waits until `released` is set."""
+    """Answers requests at an address. Each answer waits until `released` is set."""
 
-    def __init__(self, given: Answers) -> None:
-        self.given, self.requests, self.released = given, list[str](), threading.Event()
+    def __init__(self, given: Answers, address: tuple[str, int] = ADDRESS) -> None:
+        self.given, self.address = given, address
+        self.requests, self.released = list[str](), threading.Event()
         self.released.set()
 
     def get(self, address: tuple[str, int], path: str, limit: int, seconds: float) -> Response:
-        assert (address, limit <= 1 << 20, seconds) == (ADDRESS, True, 1.0)
+        assert (limit <= 1 << 20, seconds) == (True, 1.0)
         self.requests.append(path)
         self.released.wait(10)
-        if path not in self.given:
+        if path not in self.given or address != self.address:
             raise HttpError("Connection refused")
         status, body = self.given[path]
         return Response(status, body[:limit], len(body) <= limit)
+
+
+@pytest.fixture
+def node(tmp_path: Path) -> str:
+    """A tree without a process of kube-proxy."""
+    put_process(tmp_path, 1, "systemd", ["/sbin/init"])
+    return str(tmp_path)
 
 
 @pytest.fixture
@@ -63,8 +73,30 @@ def test_the_default_address_is_that_of_kube_proxy() -> None:
         pytest.param({**answers(), "/configz": (200, b"[" * 9999)}, KubeProxyState(True, "ipvs", ""), id="damaged"),
     ],
 )
-def test_the_answers_of_kube_proxy(given: Answers, expected: KubeProxyState) -> None:
-    assert query(Proxy(given).get) == expected
+def test_the_answers_of_kube_proxy(given: Answers, expected: KubeProxyState, node: str) -> None:
+    assert query(Proxy(given).get, node) == expected
+
+
+@pytest.mark.parametrize(
+    ("words", "address", "expected"),
+    [
+        pytest.param(["--metrics-bind-address=127.0.0.2:1234"], ("127.0.0.2", 1234), IPVS, id="another address"),
+        pytest.param(["--metrics-bind-address", "0.0.0.0:9"], ("127.0.0.1", 9), IPVS, id="every address"),
+        pytest.param(["--metrics-bind-address=127.0.0.2:1234"], ("127.0.0.2", 1), KubeProxyState(False), id="refused"),
+        pytest.param(["--v=2"], ("127.0.0.2", 1), KubeProxyState(False), id="the default, refused"),
+        pytest.param(["--config=/in/a/pod"], ("127.0.0.2", 1), KubeProxyState(), id="a file that cannot be read"),
+        pytest.param(["--metrics-bind-address=192.0.2.1:9"], ("192.0.2.1", 9), KubeProxyState(), id="another node"),
+    ],
+)
+def test_a_kube_proxy_is_down_only_if_its_address_is_known(
+    words: list[str], address: tuple[str, int], expected: KubeProxyState, node: str
+) -> None:
+    put_process(Path(node), 700, "kube-proxy", ["kube-proxy", *words])
+    assert query(Proxy(answers(), address).get, node) == expected
+
+
+def test_without_processes_nothing_is_known(tmp_path: Path) -> None:
+    assert query(Proxy({}).get, str(tmp_path)) == KubeProxyState()
 
 
 def test_a_query_does_not_block_the_loop_and_reports_only_a_change(loop: EventLoop) -> None:
@@ -88,9 +120,9 @@ def test_a_query_does_not_block_the_loop_and_reports_only_a_change(loop: EventLo
     assert len(proxy.requests) == 4
 
 
-def test_kube_proxy_that_ends_is_down_and_its_modes_are_unknown(loop: EventLoop) -> None:
+def test_kube_proxy_that_ends_is_down_and_its_modes_are_unknown(loop: EventLoop, node: str) -> None:
     proxy = Proxy(answers())
-    asker = KubeProxyQuery(loop, local=True, get=proxy.get)
+    asker = KubeProxyQuery(loop, local=True, get=proxy.get, root=node)
     for given, expected in ((answers(), IPVS), ({}, KubeProxyState(False))):
         proxy.given = given
         asker.update(PROFILES, due=True)

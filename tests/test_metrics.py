@@ -4,27 +4,12 @@ from typing import Optional
 
 import pytest
 
-from ipvsd.config.desired_state import build_desired
-from ipvsd.config.schema import Config
-from ipvsd.decide.aggregate import by_pattern
-from ipvsd.decide.planner import plan
-from ipvsd.model.report import (
-    ContendedSysctl,
-    Histogram,
-    InstalledKernel,
-    Ipvs,
-    KubeProxyState,
-    NoteKind,
-    Report,
-    SourceState,
-    State,
-)
-from ipvsd.model.types import Iptables, Need
+from ipvsd.model.report import ContendedSysctl, Histogram, InstalledKernel, Ipvs, KubeProxyState, Report, State
+from ipvsd.model.types import Need
 from ipvsd.model.verdicts import ModuleVerdict, SysctlVerdict
 from ipvsd.reporting.counters import BUCKETS, EMPTY
 from ipvsd.reporting.metrics import exposition
-from tests.fake_kernel import DEPENDS
-from tests.samples import kernel, module, observed, report, sysctl
+from tests.samples import default_profile, module, report, sysctl
 
 REPORT = report(
     module(name="ip_vs"),
@@ -136,21 +121,8 @@ def test_a_kernel_is_identified_by_its_release_alone() -> None:
 
 @pytest.mark.parametrize("backend", ["nft", "legacy"])
 def test_the_default_profile_with_three_kernels_has_at_most_300_series(backend: str) -> None:
-    seen = kernel((*DEPENDS, "nft_counter"))._replace(iptables=Iptables(f"/usr/sbin/xtables-{backend}-multi", ()))
-    pattern = {"net.ipv4.conf.*.forwarding": ("net.ipv4.conf.eth0.forwarding", "net.ipv4.conf.lo.forwarding")}
-    planned = plan(build_desired(Config(), seen, {}, pattern), observed(seen))
-    modules, sysctls = planned.modules, by_pattern(planned.sysctls)
-    names = ("uevents", "sysctl_inotify", "sysctl_bpf", "config_files", "web")
-    made = report(*modules, *sysctls)._replace(
-        sources=tuple(SourceState(name, up=True, detail="", events_lost=0) for name in names),
-        kernels=tuple(InstalledKernel(f"6.{n}.0", n == 1, n == 2, modules) for n in range(3)),
-        note_kinds=frozenset(NoteKind),
-        kube_proxy=KubeProxyState(True, "iptables", "ipvs"),
-        persisted_files_current=False,
-        config_loaded_at=1.0,
-        web_certificate_expiry=1.0,
-    )
-    assert (len(modules), len(sysctls)) == (45 if backend == "nft" else 49, 9)
+    made = default_profile(backend)
+    assert (len(made.modules), len(made.sysctls)) == (45 if backend == "nft" else 49, 9)
     assert len(samples(made)) <= 300
 
 

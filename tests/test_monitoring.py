@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -26,9 +28,8 @@ def test_every_alert_exists_and_has_a_case_for_firing_not_firing_and_flapping() 
     assert [name for name, cases in alert_cases.CASES.items() if cases.flapping.fires] == ["IpvsdTableLost"]
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_an_alert_is_complete(name: str) -> None:
-    alert = ALERTS[name]
+@pytest.mark.parametrize(("name", "alert"), [*ALERTS.items(), *monitoring.alerts(monitoring.TEXTFILE_RULES).items()])
+def test_an_alert_is_complete(name: str, alert: Mapping[str, Any]) -> None:
     assert re.fullmatch("[0-9]+[mh]", alert["for"])
     assert alert["labels"]["severity"] in ("critical", "warning", "info")
     annotations = alert["annotations"]
@@ -68,16 +69,17 @@ def test_a_prometheus_rule_contains_the_same_groups() -> None:
 
 # --- the dashboard ----------------------------------------------------------------------
 
-QUERIES = list(monitoring.queries())
+QUERIES, VARIABLES = list(monitoring.queries()), list(monitoring.variables())
 
 
 def test_the_dashboard_uses_only_metrics_and_labels_that_exist() -> None:
     declared = monitoring.declared()
     common = {"job", "instance"}
+    texts = [*(query.expr for query in QUERIES), *(variable.selector for variable in VARIABLES)]
     wrong = [
-        query
-        for query in QUERIES
-        for metric, labels in monitoring.used(query.expr)
+        text
+        for text in texts
+        for metric, labels in monitoring.used(text)
         if not labels - common <= declared.get(metric, {"is missing"})
     ]
     assert wrong == []

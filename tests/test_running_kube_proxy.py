@@ -177,7 +177,9 @@ def test_one_in_another_network_namespace_is_not_asked(tmp_path: Path) -> None:
     def get(*_: object) -> http_client.Response:
         raise AssertionError
 
-    assert running.observe(str(tmp_path), get, thorough=True) is not None
+    proxy = running.observe(str(tmp_path), get, thorough=True)
+    assert proxy is not None
+    assert running.metrics_address(proxy) is None
 
 
 def test_configz_of_both_types_is_read() -> None:

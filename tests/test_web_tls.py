@@ -117,6 +117,12 @@ def test_a_client_needs_a_valid_certificate_of_the_authority(site: Site, until: 
     assert len(site.service.stop()[1]) == 2  # a rejected client is not logged
 
 
+def test_a_client_certificate_that_is_optional_must_be_valid(site: Site, until: Until) -> None:
+    site.configure(CLIENTS.replace("RequireAndVerifyClientCert", "VerifyClientCertIfGiven"))
+    site.start(until)
+    assert [site.ask(name) for name in (None, "client", "stranger", "expired", None)] == [200, 200, 0, 0, 200]
+
+
 def test_a_client_needs_a_password(site: Site, until: Until) -> None:
     site.configure(TLS + USERS)
     site.start(until)
@@ -185,27 +191,71 @@ def test_an_expired_certificate_is_reported_once_and_leaves_the_node_ready(site:
     assert [line.partition(": ")[2] for line in service.stop()[1] if "certificate" in line] == [f"warning: {note}"]
 
 
-def test_certificates_rotate_without_a_failed_scrape(site: Site, until: Until) -> None:
-    site.configure(TLS)
-    site.start(until)
-    results: list[int] = []
-    stop = threading.Event()
+class Clients:
+    """Threads that scrape without a pause. Every other one keeps its connection. `failures` must stay empty.
 
-    def scrape() -> None:
-        while not stop.is_set():
-            results.append(site.ask())
+    `seen` are the names in the server's certificate at the last connection of each.
+    """
 
-    thread = threading.Thread(target=scrape)
-    thread.start()
-    try:
-        for name in ("server2", "server", "server2"):
+    def __init__(self, site: Site, number: int) -> None:
+        self._site, self._stop = site, threading.Event()
+        self.failures: list[str] = []
+        self.seen = [""] * number
+        self._threads = [threading.Thread(target=self._run, args=(index,)) for index in range(number)]
+
+    def __enter__(self) -> Clients:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join()
+
+    def _run(self, index: int) -> None:
+        with contextlib.closing(self._site.connect("client")) as connection:
+            while not self._stop.is_set():
+                try:
+                    name = scrape(connection)
+                except (OSError, http.client.HTTPException, AssertionError) as error:
+                    self.failures.append(repr(error))
+                    connection.close()
+                else:
+                    self.seen[index] = name
+                if index % 2:
+                    connection.close()
+
+
+def scrape(connection: http.client.HTTPSConnection) -> str:
+    """Scrape completely, and return the name in the certificate of the server."""
+    if connection.sock is None:
+        connection.connect()
+    certificate: Any = connection.sock.getpeercert()
+    connection.request("GET", "/metrics")
+    answer = connection.getresponse()
+    assert (answer.status, answer.read()[-1:]) == (200, b"\n")
+    return str(certificate["subject"][0][0][1])
+
+
+# The daemon waits less for further changes of the files, so that many rotations take little time.
+IMPATIENT = (
+    "import sys; from ipvsd.daemon import web_configuration; web_configuration.SETTLE = 0.02; "
+    "from ipvsd import cli; sys.exit(cli.main(['run', '--root', sys.argv[1]]))"
+)
+
+
+def test_certificates_rotate_under_load_without_a_failed_scrape(site: Site, until: Until) -> None:
+    site.configure(CLIENTS)
+    site.service.start(program=("-c", IMPATIENT, str(site.service.tree)))
+    site.service.hears("READY=1\n")
+    until(lambda: (site.service.source("web") or {"up": False})["up"], "it serves")
+    with Clients(site, 6) as clients:
+        for name in ("server2", "server", "server2", "server", "server2"):
             site.install("server.crt", f"{name}.crt")
             site.install("server.key", f"{name}.key")
-            until(lambda name=name: site.subject() == name, "the new certificate is used")  # type: ignore[misc]
-    finally:
-        stop.set()
-        thread.join()
-    assert set(results) == {200}
+            until(lambda name=name: set(clients.seen) == {name}, "each client sees it")  # type: ignore[misc]
+    assert clients.failures == []
 
 
 def test_an_invalid_file_leaves_the_old_settings_and_is_reported_once(site: Site, until: Until) -> None:

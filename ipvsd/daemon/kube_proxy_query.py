@@ -19,8 +19,8 @@ from ipvsd.runtime.http_client import HttpError, Response
 
 Get = Callable[[tuple[str, int], str, int, float], Response]
 
-# The default of metricsBindAddress. A different address would be in a file that the daemon cannot read without
-# permission to trace kube-proxy.
+# The default of metricsBindAddress, which is asked first. A different address is known if the flags of kube-proxy
+# contain it, but not if it is in a file of a pod, which the daemon cannot read without permission to trace kube-proxy.
 _HOST, _, _PORT = known_values.METRICS_ADDRESS.rpartition(":")
 ADDRESS = (_HOST, int(_PORT))
 _SECONDS = 1.0  # for one answer
@@ -30,9 +30,9 @@ _MAX_ANSWER = 1 << 18  # bytes
 class KubeProxyQuery:
     """`state` is the last answer. Only the loop's thread calls the methods."""
 
-    def __init__(self, loop: EventLoop, local: bool, get: Get = http_client.get) -> None:
-        """`local` means that the observed node is this one."""
-        self._loop, self._local, self._get = loop, local, get
+    def __init__(self, loop: EventLoop, local: bool, get: Get = http_client.get, root: str = "/") -> None:
+        """`local` means that the observed node is this one. `root` contains its /proc."""
+        self._loop, self._local, self._get, self._root = loop, local, get, root
         self._enabled = self._due = False
         self._running = _thread.allocate_lock()  # locked while a query runs
         self._answer = KubeProxyState()  # the thread replaces it as a whole
@@ -64,7 +64,7 @@ class KubeProxyQuery:
         try:
             with contextlib.suppress(OSError):
                 capabilities.drop_all()  # the answer is not trusted
-            answer = query(self._get)
+            answer = query(self._get, self._root)
             if answer != self._answer:
                 self._answer = answer
                 self._loop.post(ReasonKind.KUBE_PROXY, answer.mode)
@@ -72,25 +72,50 @@ class KubeProxyQuery:
             self._running.release()
 
     def close(self) -> None:
-        """Wait for the end of the query, which takes two answers at most."""
+        """Wait for the end of the query, which takes three answers at most."""
         with self._running:
             pass
 
 
-def query(get: Get) -> KubeProxyState:
-    """Return the answers of kube-proxy on this node."""
-    word = _request(get, "/proxyMode")
+def query(get: Get, root: str) -> KubeProxyState:
+    """Return the answers of kube-proxy on this node.
+
+    Without an answer, `up` is False only if no kube-proxy runs, or if its address is known. Otherwise it is None.
+    """
+    answer = _ask(get, ADDRESS)
+    if answer.up:
+        return answer
+    # Imported only here, because most nodes have a kube-proxy that answers.
+    from ipvsd.discovery import processes
+    from ipvsd.kernel import process_files
+
+    listed = tuple(process_files.names(root))
+    if not listed or listed[0][0] != 1:  # /proc could not be read, or hides processes
+        return KubeProxyState()
+    if not processes.find(root, listed):
+        return KubeProxyState(False)
+    from ipvsd.discovery import running
+
+    proxy = running.observe(root, None, listed=listed)
+    address = running.metrics_address(proxy) if proxy else None
+    if address is None:
+        return KubeProxyState()
+    return answer if address == ADDRESS else _ask(get, address)
+
+
+def _ask(get: Get, address: tuple[str, int]) -> KubeProxyState:
+    word = _request(get, address, "/proxyMode")
     mode = None if word is None else answers.parse_word(word)
     if mode is None:
         return KubeProxyState(False)
-    document = _request(get, "/configz")
+    document = _request(get, address, "/configz")
     settings = None if document is None else answers.parse_configz(document)
     return KubeProxyState(True, mode, (settings.requested_mode if settings else None) or "")
 
 
-def _request(get: Get, path: str) -> Optional[bytes]:
+def _request(get: Get, address: tuple[str, int], path: str) -> Optional[bytes]:
     try:
-        answer = get(ADDRESS, path, _MAX_ANSWER, _SECONDS)
+        answer = get(address, path, _MAX_ANSWER, _SECONDS)
     except HttpError:
         return None
     return answer.body if answer.status == 200 and answer.complete else None

@@ -104,6 +104,17 @@ def _read_files(root: str, process: Process, problems: list[str]) -> Settings:
     return Settings()
 
 
+def metrics_address(proxy: KubeProxy) -> Optional[tuple[str, int]]:
+    """Return the address on which it answers /proxyMode according to its files and flags, or None if it is unknown.
+
+    None also means that this process cannot connect to the address.
+    """
+    if proxy.process.other_network or not proxy.files.origin:
+        return None
+    address = _address(proxy.files.metrics_address, known_values.METRICS_ADDRESS)
+    return None if isinstance(address, str) else (address[0], address[1])
+
+
 # --- its answers ------------------------------------------------------------------------
 
 

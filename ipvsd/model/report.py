@@ -156,7 +156,10 @@ class Operation(enum.Enum):
 
 
 class NoteKind(enum.Enum):
-    """The kinds of notes, as labels of a metric. The comments are the text of docs/metrics.md ('make tables')."""
+    """The kinds of notes, as labels of a metric. The comments are the text of docs/metrics.md ('make tables').
+
+    A note that another metric implies has no kind.
+    """
 
     # The configured version of kube-proxy deprecates IPVS mode, disables it by default, or does not have it.
     IPVS_MODE_DEPRECATED = "ipvs_mode_deprecated"
@@ -166,8 +169,6 @@ class NoteKind(enum.Enum):
     CONFIGURATION_INCOMPLETE = "configuration_incomplete"
     # An interface loses its IPv6 default route, because the node forwards packets.
     ROUTES_IGNORED = "routes_ignored"
-    # A file that `ipvsd apply --persist` wrote differs from the configuration.
-    PERSISTED_FILES_OUTDATED = "persisted_files_outdated"
     # systemd-modules-load cannot load a module at the next boot, or a file of it is unreadable.
     BOOT_LINE_FAILS = "boot_line_fails"
     # The certificate of the HTTP endpoint expires within 7 days, or has expired.
@@ -177,7 +178,7 @@ class NoteKind(enum.Enum):
 
 
 class KubeProxyState(NamedTuple):
-    """The answers of kube-proxy. `up` is None if there was no query. An unknown mode is empty."""
+    """The answers of kube-proxy. `up` is None if that is unknown. An unknown mode is empty."""
 
     up: Optional[bool] = None
     mode: str = ""
@@ -223,9 +224,12 @@ class Report(NamedTuple):
     config_loaded_at: Optional[float] = None  # seconds since the epoch; None if no configuration was valid
     web_certificate_expiry: Optional[float] = None  # seconds since the epoch; None without TLS
 
-    def add_notes(self, kind: NoteKind, notes: Sequence[str]) -> "Report":
-        """Return the report with further notes of a kind."""
-        return self._replace(notes=(*self.notes, *notes), note_kinds=self.note_kinds | {kind}) if notes else self
+    def add_notes(self, kind: Optional[NoteKind], notes: Sequence[str]) -> "Report":
+        """Return the report with further notes of a kind, or without one."""
+        if not notes:
+            return self
+        kinds = self.note_kinds if kind is None else self.note_kinds | {kind}
+        return self._replace(notes=(*self.notes, *notes), note_kinds=kinds)
 
     @property
     def events_lost(self) -> int:

@@ -187,7 +187,8 @@ def _kernels(report: Report) -> Iterator[Metric]:
 def _kube_proxy(report: Report) -> Iterator[Metric]:
     proxy = report.kube_proxy
     text = (
-        "1 if kube-proxy responded to the last query on 127.0.0.1:10249, 0 if it did not. Absent if there was no query."
+        "1 if kube-proxy responded to the last query, 0 if it did not, or does not run. Absent if there was no query, "
+        "or if kube-proxy runs and its address is unknown."
     )
     yield _gauge("kube_proxy_up", text, _known(proxy.up))
     text = (

@@ -52,11 +52,11 @@ def check_persisted(root: str, config: Config, kernel: Kernel, plan: Plan) -> Pe
 
 
 class Notices:
-    """`by_kind` contains the notes of the last update."""
+    """`by_kind` contains the notes of the last update. Those about persisted files have no kind."""
 
     def __init__(self, root: str, host: LinuxHost) -> None:
         self._root, self._host = root, host
-        self.by_kind: Mapping[NoteKind, tuple[str, ...]] = {}
+        self.by_kind: Mapping[Optional[NoteKind], tuple[str, ...]] = {}
         self._persisted = PersistedFiles()
 
     @property
@@ -81,7 +81,7 @@ class Notices:
         persisted = self._persisted = check_persisted(self._root, config, done.kernel, done.after)
         self.by_kind = {
             NoteKind.ROUTES_IGNORED: routes,
-            NoteKind.PERSISTED_FILES_OUTDATED: persisted.outdated,
+            None: persisted.outdated,  # persisted_files_current is False
             NoteKind.CHECK_FAILED: (*unreadable, *persisted.unreadable),
             NoteKind.BOOT_LINE_FAILS: tuple(note for kernel in kernels if kernel.running for note in kernel.notes),
         }

@@ -44,9 +44,14 @@ class Prometheus:
 
     def query(self, expr: str, instance: str = "") -> Sequence[Any]:
         """Return the series of a query of the dashboard, for a node of the job ipvsd."""
-        for name, value in (("$instance", instance), ("$job", "ipvsd"), ("$__rate_interval", "1m")):
-            expr = expr.replace(name, value)
-        found: Sequence[Any] = self.get(f"/api/v1/query?{urllib.parse.urlencode({'query': expr})}")["result"]
+        parameters = urllib.parse.urlencode({"query": _interpolated(expr, instance)})
+        found: Sequence[Any] = self.get(f"/api/v1/query?{parameters}")["result"]
+        return found
+
+    def label_values(self, selector: str, label: str) -> Sequence[str]:
+        """Return the values of a variable of the dashboard, as Grafana requests them for `label_values`."""
+        parameters = urllib.parse.urlencode({"match[]": _interpolated(selector)})
+        found: Sequence[str] = self.get(f"/api/v1/label/{label}/values?{parameters}")
         return found
 
     def rules(self) -> Sequence[Any]:
@@ -56,6 +61,13 @@ class Prometheus:
             if found and all(rule["health"] != "unknown" for rule in found):
                 return found
             time.sleep(0.1)
+
+
+def _interpolated(expr: str, instance: str = "") -> str:
+    """Return an expression with the values of the dashboard's variables."""
+    for name, value in (("$instance", instance), ("$job", "ipvsd"), ("$__rate_interval", "1m")):
+        expr = expr.replace(name, value)
+    return expr
 
 
 @contextmanager

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -21,15 +21,23 @@ def test_the_metrics_obey_the_conventions() -> None:
     assert promtool("check", "metrics", given=metrics.exposition(lambda: samples.COMPLETE)().decode()) == (0, "")
 
 
-def test_the_rules_are_valid() -> None:
-    code, out = promtool("check", "rules", "--lint=all", "--lint-fatal", str(monitoring.RULES))
-    assert (code, f"{len(monitoring.alerts())} rules found" in out) == (0, True), out
+@pytest.mark.parametrize("rules", [monitoring.RULES, monitoring.TEXTFILE_RULES], ids=lambda path: path.stem)
+def test_the_rules_are_valid(rules: Path) -> None:
+    code, out = promtool("check", "rules", "--lint=all", "--lint-fatal", str(rules))
+    assert (code, f"{len(monitoring.alerts(rules))} rules found" in out) == (0, True), out
 
 
-def test_each_alert_fires_when_it_should_and_only_then(tmp_path: Path) -> None:
-    cases = tmp_path / "cases.json"  # JSON is valid YAML
-    cases.write_text(json.dumps(alert_cases.promtool(str(monitoring.RULES), monitoring.alerts())))
-    code, out = promtool("test", "rules", str(cases))
+@pytest.mark.parametrize(
+    ("rules", "cases"),
+    [(monitoring.RULES, alert_cases.of_every_alert()), (monitoring.TEXTFILE_RULES, alert_cases.TEXTFILE)],
+    ids=["ipvsd", "textfile"],
+)
+def test_each_alert_fires_when_it_should_and_only_then(
+    rules: Path, cases: Sequence[tuple[str, alert_cases.Case]], tmp_path: Path
+) -> None:
+    given = tmp_path / "cases.json"  # JSON is valid YAML
+    given.write_text(json.dumps(alert_cases.promtool(str(rules), monitoring.alerts(rules), cases)))
+    code, out = promtool("test", "rules", str(given))
     assert code == 0, out[:4000]
 
 
@@ -51,6 +59,11 @@ def test_prometheus_returns_a_result_for_every_query_of_the_dashboard(prometheus
         if not any(found):
             empty.append(query)
     assert empty == []
+
+
+def test_the_variables_of_the_dashboard_select_the_job_and_the_nodes(prometheus: Prometheus) -> None:
+    found = {one.name: prometheus.label_values(one.selector, one.label) for one in monitoring.variables()}
+    assert found == {"job": ["ipvsd"], "instance": sorted(prometheus.instances)}
 
 
 def test_prometheus_evaluates_every_alert(prometheus: Prometheus) -> None:

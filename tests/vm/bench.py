@@ -1,7 +1,7 @@
 """Measure all documented figures of speed and cost in one boot: `make bench`.
 
 `python3 -m tests.vm.bench DIRECTORY` prints Markdown. It also writes it to benchmarks.md, and all measurements to
-benchmarks.json. `--quick` tests the command itself with few attempts.
+benchmarks.json. `--quick` tests the command itself with few attempts, and `--tls` measures only the figures with TLS.
 """
 
 from __future__ import annotations
@@ -21,15 +21,17 @@ from pathlib import Path
 
 from ipvsd import __version__
 from tests.vm import alternatives, bounds, figures, native
+from tests.vm.figures import Idle, Memory, Start, Storm
 from tests.vm.image import chosen
 from tests.vm.machine import Machine
 from tests.vm.node import PROJECT, Node
-from tests.vm.report import Results, markdown
+from tests.vm.report import Results, markdown, table
+from tests.vm.secured import scraping, secured
 
 
 @dataclass(frozen=True)
 class Size:
-    """The number of attempts, or seconds, of each measurement."""
+    """The number of attempts, or seconds, of each measurement. `secured` is that of the same with TLS."""
 
     sysctl: int = 300
     module: int = 25
@@ -41,9 +43,13 @@ class Size:
     rest: int = 60
     timer: int = 3
     wait: int = 90
+    secured_start: int = 5
+    secured_marks: tuple[int, ...] = (1000, 10000)
+    secured_looks: int = 6
+    secured_storm: int = 30
 
 
-QUICK = Size(20, 3, 2, 1, (50, 100), 3, 5, 20, 1, 5)
+QUICK = Size(20, 3, 2, 1, (50, 100), 3, 5, 20, 1, 5, 2, (50, 100), 3, 5)
 
 
 def say(text: str) -> None:
@@ -106,7 +112,9 @@ def measure(size: Size) -> Results:
         rest = figures.rest(node, "ipvsd", size.rest)
         say(f"{idle}, {rest}, a storm")
         storm = figures.storm(node, size.storm)
-        say(f"{storm}, what people use instead")
+        say(f"{storm}, with TLS")
+        tls = measure_secured(node, size)
+        say(f"{tls}, what people use instead")
         others = []
         for other in alternatives.measure(node, size.wait, size.timer):
             others.append(other)
@@ -115,12 +123,33 @@ def measure(size: Size) -> Results:
     say("natively")
     promises = (
         *(bounds.of_module(module) for module in modules), *bounds.of_sysctl(sysctl), bounds.of_start(start),
-        *bounds.of_memory(memory), *bounds.of_idle(idle), *bounds.of_storm(storm),
+        *bounds.of_memory(memory), *bounds.of_idle(idle), *bounds.of_storm(storm), *bounds.of_secured(*tls),
     )  # fmt: skip
     described["host load"] = f"{before} before; {during} at the end, including this guest"
     natively = native.figures(size.sysctl, size.start)
     found = (start, boot, memory, idle, storm)
-    return Results(described, promises, sysctl, modules, found, program, rest, tuple(others), natively)
+    return Results(described, promises, sysctl, modules, found, tls, program, rest, tuple(others), natively)
+
+
+def measure_secured(node: Node, size: Size) -> tuple[Start, Memory, Idle, Storm]:
+    """Measure the figures that TLS can change, with a client that scrapes. It takes about five minutes."""
+    with secured(node):
+        start = figures.start(node, size.secured_start)
+        memory = figures.memory(node, size.secured_marks, scraping(node))
+        idle = figures.idle(node, size.secured_looks)
+        return start, memory, idle, figures.storm(node, size.secured_storm, meanwhile=scraping(node))
+
+
+def only_secured(size: Size) -> int:
+    """Boot, print the promises about TLS, and return 0 if every one was kept, otherwise 1."""
+    with Machine(chosen(), pinned=True) as machine:
+        node = Node(machine)
+        machine.booted()
+        node.install()
+        node.until(node.right, "the node right")
+        promises = bounds.of_secured(*measure_secured(node, size))
+    print("\n".join(table(promises)))
+    return 0 if all(promise.kept for promise in promises) else 1
 
 
 def main() -> int:
@@ -128,11 +157,16 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="tests.vm.bench", description=__doc__)
     parser.add_argument("directory", nargs="?", type=Path)
     parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--tls", action="store_true")
     options = parser.parse_args()
-    results = measure(QUICK if options.quick else Size())
+    size = QUICK if options.quick else Size()
+    if options.tls:
+        return only_secured(size)
+    results = measure(size)
     document = {
         **dataclasses.asdict(results),
         "promises": [{**dataclasses.asdict(promise), "kept": promise.kept} for promise in results.promises],
+        "secured": {type(one).__name__.lower(): dataclasses.asdict(one) for one in results.secured},
         "figures": {type(one).__name__.lower(): dataclasses.asdict(one) for one in results.figures},
     }
     text = markdown(results)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tests.vm.figures import MIB, Idle, Memory, Module, Start, Storm, Sysctl
 
@@ -103,3 +103,9 @@ def of_storm(storm: Storm) -> tuple[Promise, ...]:
         Promise("write storm: lines logged", storm.lines, LINES, "",
                 "six keys, each repaired at most 20 times a minute"),
     )  # fmt: skip
+
+
+def of_secured(start: Start, memory: Memory, idle: Idle, storm: Storm) -> tuple[Promise, ...]:
+    """Return the promises about an endpoint with TLS. The bounds are those without it."""
+    promises = (of_start(start), *of_memory(memory), *of_idle(idle), *of_storm(storm))
+    return tuple(replace(promise, what=f"{promise.what}, with TLS") for promise in promises)

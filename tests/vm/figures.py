@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -18,6 +18,7 @@ VS = tuple(key for key in SWITCHES if key.startswith("net.ipv4.vs."))
 PEACE = "contention: {repairs: 1000000}\n"  # otherwise, the measured sysctl often becomes contended
 INTERVAL = 5  # seconds; few reconciliations in a long time, so that other wake-ups are visible
 MIB = 1024 * 1024
+NOTHING = nullcontext()
 
 
 @dataclass(frozen=True)
@@ -202,16 +203,20 @@ def boot(node: Node, tries: int) -> Boot:
     return Boot(spread(found["enable"]), spread(found["disable"]))
 
 
-def memory(node: Node, marks: Sequence[int]) -> Memory:
-    """Cause repairs of sysctls, and measure the daemon's memory after so many repairs. At the end, restart it."""
+def memory(node: Node, marks: Sequence[int], meanwhile: AbstractContextManager[None] = NOTHING) -> Memory:
+    """Cause repairs of sysctls, and measure the daemon's memory after so many repairs. At the end, restart it.
+
+    `meanwhile` lasts while the repairs are caused.
+    """
     with node.configured(PEACE):
         node.start()
         fresh = resident(node)
         after, done = [], 0
-        for mark in marks:
-            ask(node, "repairs", mark - done, *SWITCHES, timeout=3600)
-            done = mark
-            after.append((mark, resident(node)))
+        with meanwhile:
+            for mark in marks:
+                ask(node, "repairs", mark - done, *SWITCHES, timeout=3600)
+                done = mark
+                after.append((mark, resident(node)))
     node.start()
     return Memory(fresh, tuple(after))
 
@@ -269,13 +274,23 @@ def _processor(node: Node, unit: str) -> float:
     return int(dict(line.split() for line in text.splitlines())["usage_usec"]) / 1e6
 
 
-def storm(node: Node, seconds: int, rate: int = 1000, limit: int = 150) -> Storm:
-    """Write non-compliant values at this rate, with the shipped configuration. At the end, restart the daemon."""
+def storm(
+    node: Node,
+    seconds: int,
+    rate: int = 1000,
+    limit: int = 150,
+    meanwhile: AbstractContextManager[None] = NOTHING,
+) -> Storm:
+    """Write non-compliant values at this rate, with the shipped configuration. At the end, restart the daemon.
+
+    `meanwhile` lasts during the storm, and until everything is compliant.
+    """
     node.start()
     node.ipvs_answer()
     node.run("sleep 3")
     cursor = node.cursor()
-    found = ask(node, "storm", seconds, rate, limit, *SWITCHES)
+    with meanwhile:
+        found = ask(node, "storm", seconds, rate, limit, *SWITCHES)
     lines, lost = len(node.journal(cursor)), int(node.metrics()['ipvsd_events_lost_total{source="sysctl_bpf"}'])
     node.start()
     return Storm(found["writes"], found["seconds"], found["processor"], found["until_right"], lines, lost)

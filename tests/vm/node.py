@@ -87,6 +87,7 @@ class Node:
 
     def __init__(self, machine: Machine) -> None:
         self.machine = machine
+        self.pki = ""  # the directory with a client's certificate, while the daemon serves with TLS
         self.run = machine.run
         self.until = machine.until
 
@@ -137,9 +138,10 @@ class Node:
 
     def get(self, path: str) -> tuple[int, str]:
         """Return (status, body) of a page of the daemon, which it serves soon after READY=1."""
+        scheme, context = ("https", _context(self.pki)) if self.pki else ("http", "context = None")
         script = (
-            "import urllib.request, urllib.error\n"
-            f"try: answer = urllib.request.urlopen('http://127.0.0.1:14787{path}', timeout=10)\n"
+            f"import ssl, urllib.request, urllib.error\n{context}\n"
+            f"try: answer = urllib.request.urlopen('{scheme}://127.0.0.1:14787{path}', timeout=10, context=context)\n"
             "except urllib.error.HTTPError as error: answer = error\n"
             "print(answer.status, answer.read().decode())"
         )
@@ -268,6 +270,12 @@ class Node:
         finally:
             self.run(f"mv /root/{module}.ko {path} && depmod")
             self.until(lambda: self.live(module), f"{module} live again", 90)
+
+
+def _context(pki: str) -> str:
+    """Return lines of Python for the TLS context of a client with the certificate in this directory."""
+    load = f"context.load_cert_chain('{pki}/client.crt', '{pki}/client.key')"
+    return f"context = ssl.create_default_context(cafile='{pki}/ca.crt')\n{load}"
 
 
 def emptied(node: Node) -> None:

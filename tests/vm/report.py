@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Optional, Union
 
@@ -10,17 +10,19 @@ from tests.vm.alternatives import PERIOD, Alternative, Event
 from tests.vm.bounds import Promise, ms
 from tests.vm.figures import Boot, Idle, Memory, Module, Rest, Spread, Start, Storm, Sysctl
 from tests.vm.native import KEY, Native
+from tests.vm.secured import INTERVAL
 
 
 @dataclass(frozen=True)
 class Results:
-    """`figures` contains the measurements behind the promises, each in its own class."""
+    """`figures` contains the measurements behind the promises, each in its own class. `secured` are those with TLS."""
 
     machine: dict[str, str]
     promises: tuple[Promise, ...]
     sysctl: Sysctl
     modules: tuple[Module, ...]
     figures: tuple[Union[Start, Boot, Memory, Idle, Storm], ...]
+    secured: tuple[Union[Start, Memory, Idle, Storm], ...]
     program: Spread
     rest: Rest
     alternatives: tuple[Alternative, ...]
@@ -29,6 +31,16 @@ class Results:
 
 def markdown(results: Results) -> str:
     return "\n".join((*_head(results), *_promises(results), *_beside(results), *_native(results)))
+
+
+def table(promises: Iterable[Promise]) -> Iterator[str]:
+    """Yield the lines of a table in Markdown."""
+    yield "| value | measured | bound | met | compared with |"
+    yield "|---|---|---|---|---|"
+    for one in promises:
+        kept = "yes" if one.kept else "**no**"
+        measured = f"{one.measured:.2f}" if one.unit in ("x", "MB") else f"{one.measured:.0f}"
+        yield f"| {one.what} | {measured} {one.unit} | {one.bound:g} {one.unit} | {kept} | {one.beside} |"
 
 
 def _head(results: Results) -> Iterator[str]:
@@ -53,12 +65,7 @@ def _promises(results: Results) -> Iterator[str]:
     yield "Unless noted otherwise, each value is the median of several runs. Runs of ipvsd and of the alternative"
     yield "alternate, with the same idle period before each run."
     yield ""
-    yield "| value | measured | bound | met | compared with |"
-    yield "|---|---|---|---|---|"
-    for one in results.promises:
-        kept = "yes" if one.kept else "**no**"
-        measured = f"{one.measured:.2f}" if one.unit in ("x", "MB") else f"{one.measured:.0f}"
-        yield f"| {one.what} | {measured} {one.unit} | {one.bound:g} {one.unit} | {kept} | {one.beside} |"
+    yield from table(results.promises)
     yield ""
     if not all(one.kept for one in results.promises):
         missed = "; ".join(one.what for one in results.promises if not one.kept)
@@ -83,6 +90,8 @@ def _promises(results: Results) -> Iterator[str]:
     yield "  normal. Only a larger increase is treated as growth."
     yield "- During the write storm, the daemon has the default configuration: it writes a contended sysctl only at"
     yield "  each resync."
+    yield "- With TLS, the endpoint requires a client certificate. A client scrapes it over TLS every"
+    yield f"  {INTERVAL} s during the repairs and the write storm. The cold start loads the web configuration file."
     yield ""
 
 

@@ -15,6 +15,7 @@ import pytest
 from tests.vm import bounds, figures
 from tests.vm.bounds import Promise
 from tests.vm.node import FOLLOWS, Journal, Node, repeated
+from tests.vm.secured import scraping, secured
 
 BUSY = 2.0
 BUSY_PROCESSORS = 4.0
@@ -63,6 +64,27 @@ def test_it_stays_small(node: Node) -> None:
     # Its growth is promised from here on, but takes too long for a test.
     (promise,) = bounds.of_memory(figures.memory(node, (repeated(300, 1000),)))
     assert held(promise), promise
+
+
+def test_with_tls_an_idle_daemon_does_not_wake_up_and_logs_nothing(node: Node) -> None:
+    with secured(node):
+        with scraping(node):
+            node.run("sleep 2")
+        quiet = figures.idle(node, looks=3)
+    for promise in bounds.of_idle(quiet):
+        assert held(promise), promise
+
+
+@pytest.mark.full
+def test_with_tls_the_daemon_stays_small_and_a_start_and_a_storm_cost_little(node: Node, journal: Journal) -> None:
+    journal.expect(*STORM)
+    with secured(node):
+        start = figures.start(node, 3)
+        memory = figures.memory(node, (1000,), scraping(node))
+        with node.configured("interval: 15s\n"):
+            storm = figures.storm(node, 15, meanwhile=scraping(node))
+    for promise in (bounds.of_start(start), *bounds.of_memory(memory), *bounds.of_storm(storm)):
+        assert held(promise, BUSY if promise.unit in "%x" else 1.0), promise
 
 
 @pytest.mark.full  # test_rivals contains a shorter one
