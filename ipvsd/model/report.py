@@ -171,8 +171,6 @@ class NoteKind(enum.Enum):
     ROUTES_IGNORED = "routes_ignored"
     # systemd-modules-load cannot load a module at the next boot, or a file of it is unreadable.
     BOOT_LINE_FAILS = "boot_line_fails"
-    # The certificate of the HTTP endpoint expires within 7 days, or has expired.
-    WEB_CERTIFICATE_EXPIRES = "web_certificate_expires"
     # A file that is needed for one of these checks is unreadable.
     CHECK_FAILED = "check_failed"
 

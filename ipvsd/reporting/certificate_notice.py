@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import Optional
 
-from ipvsd.model.report import NoteKind, Report
+from ipvsd.model.report import Report
 from ipvsd.runtime.journal import log
 
 LIMIT = 7 * 86400.0  # seconds before the expiry, as in the alert IpvsdCertificateExpiring
@@ -35,4 +35,4 @@ class CertificateNotice:
         if note and note != self._last:
             log("warning", note)
         self._last = note
-        return report.add_notes(NoteKind.WEB_CERTIFICATE_EXPIRES, (note,) if note else ())
+        return report.add_notes(None, (note,) if note else ())  # its metric is the time of the expiry
