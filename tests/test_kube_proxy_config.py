@@ -14,6 +14,7 @@ from ipvsd.kube_proxy import drop_in, feature_gates, values
 from ipvsd.kube_proxy.config_check import Result, Versions, check
 from ipvsd.kube_proxy.config_fields import FIELDS, NEWEST, OPTIONS
 from ipvsd.kube_proxy.config_fix import fix
+from ipvsd.kube_proxy.config_rules import mode_of
 from ipvsd.kube_proxy.findings import Effect, Severity
 from ipvsd.kube_proxy.node_comparison import Node
 
@@ -511,3 +512,21 @@ def test_a_drop_in_has_the_minimum_of_the_conntrack_table() -> None:
     assert node.config
     assert node.config.kube_proxy is None
     assert found(text, node=node) == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[Service]\nExecStart=/usr/bin/kube-proxy --config /etc/kp.yaml\n",
+        "KUBE_PROXY_ARGS='--config=/etc/kp.yaml --v=2'\n",
+        "kube-proxy-arg: [config=/etc/kp.yaml]\n",
+        "kind: Pod\nspec:\n  containers:\n  - command: [kube-proxy, --config=/etc/kp.yaml]\n",
+    ],
+)
+def test_the_mode_of_a_command_line_with_a_file_is_unknown(text: str) -> None:
+    settings = checked(text).deciding
+
+    assert settings
+    assert (settings.config_file, mode_of(settings)) == ("/etc/kp.yaml", "")
+    beside = checked(f"{text}---\n{IPVS}").deciding if "kind" in text else None
+    assert not beside or mode_of(beside) == "ipvs"

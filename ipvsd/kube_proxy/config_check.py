@@ -63,6 +63,14 @@ class Result:
     def has_errors(self) -> bool:
         return any(finding.severity is Severity.ERROR for finding in self.findings)
 
+    @property
+    def deciding(self) -> Optional[Settings]:
+        """Return the settings that contain the mode. They are those of a command line with --config if nothing else is.
+
+        A file can contain both, such as a DaemonSet and its ConfigMap.
+        """
+        return next((found for found in self.settings if not found.config_file), next(iter(self.settings), None))
+
 
 def parse_version(text: str) -> Version:
     """Return a version of Kubernetes. Raises SettingError."""
@@ -177,7 +185,7 @@ def _settings(part: Union[ConfigDocument, CommandLine], version: Version, node: 
         settings = document_settings.decode(part, version)
     else:
         settings = option_settings.decode(part, version)
-        if option_settings.has_config_file(part):  # that file sets the other fields
+        if settings.config_file:  # it sets the other fields
             return settings
     modules = node.config.modules if node.config else {}
     settings.schedulers = frozenset(

@@ -42,9 +42,9 @@ def check(settings: Settings) -> None:
 
 
 def mode_of(settings: Settings) -> str:
-    """Return the effective mode of kube-proxy, or an empty text if it is invalid or unknown."""
+    """Return the effective mode of kube-proxy, or an empty text if it is invalid, unknown or in another file."""
     setting = settings.known.get("mode")
-    if setting is not None and setting.value is None:
+    if settings.config_file or (setting is not None and setting.value is None):
         return ""
     mode = settings.get("mode", "") or "iptables"
     return mode if mode in MODES and MODES[mode][0] <= settings.version < MODES[mode][1] else ""

@@ -30,9 +30,10 @@ _DURATION = {Type.DURATION, Type.DURATION_OR_NULL, Type.DURATION_OR_NUMBER}
 def decode(line: CommandLine, version: Version) -> Settings:
     """Return the settings of a command line, with the findings of parsing."""
     start = line.options[0].start if line.options else 0
-    settings = Settings(line.source, version, start, embedded=line.embedded)
-    config = next((option for option in line.options if _canonical(option.name) == "config"), None)
     last = {_canonical(option.name): option for option in line.options}
+    config = last.get("config")
+    config_file = (config.value if config else None) or ""
+    settings = Settings(line.source, version, start, embedded=line.embedded, config_file=config_file)
     ignored: list[GivenOption] = []
     for option in line.options:
         known = OPTIONS.get(_canonical(option.name))
@@ -40,7 +41,7 @@ def decode(line: CommandLine, version: Version) -> Settings:
             _unknown(settings, option, known)
         elif option.dashes != "--" and not line.embedded:  # k3s adds the dashes
             _dashes(settings, option)
-        elif config and not known.beside_config:
+        elif config_file and not known.beside_config:
             ignored.append(option)
         elif last[known.name] is not option and known.type not in (Type.STRINGS, Type.SWITCHES):
             _duplicate(settings, option, last[known.name])
@@ -55,11 +56,6 @@ def decode(line: CommandLine, version: Version) -> Settings:
     if config and ignored:
         _ignored(settings, config, ignored)
     return settings
-
-
-def has_config_file(line: CommandLine) -> bool:
-    """Return whether a file sets most fields."""
-    return any(_canonical(option.name) == "config" and option.value for option in line.options)
 
 
 def _canonical(name: str) -> str:
