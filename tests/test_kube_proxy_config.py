@@ -251,6 +251,11 @@ CASES: dict[str, tuple[str, list[tuple[str, str]], str]] = {
         [("error", "proxy-mode")],
         'kube-proxy-arg:\n- ipvs-tcp-timeout=5m\n- "proxy-mode=ipvs"\n',
     ),
+    "k3s with a replaced list": (
+        'kube-proxy-arg: [proxy-mode=ipvs]\nkube-proxy-arg+: [v=2]\n"kube-proxy-arg": [ipvs-scheduler=sh]\n',
+        [("error", "kube-proxy-arg"), ("error", "kube-proxy-arg+")],
+        'kube-proxy-arg: [proxy-mode=ipvs]\nkube-proxy-arg+: [v=2]\n"kube-proxy-arg+": [ipvs-scheduler=sh]\n',
+    ),
     "the key of an old kubeadm": (
         "kind: ClusterConfiguration\nkubernetesVersion: v1.33.1\nkubeProxy:\n  config:\n    mode: ipvs\n",
         [("error", "kubeProxy")],

@@ -46,13 +46,15 @@ class GivenOption:
 class CommandLine:
     """The options of one start of kube-proxy, and the words that are not options.
 
-    `embedded` says that another program (k3s, RKE2) adds its own options.
+    `embedded` says that another program (k3s, RKE2) adds its own options. `replaced` contains the names of options that
+    this program ignores, because a later list replaces theirs.
     """
 
     source: SourceText
     options: tuple[GivenOption, ...]
     others: tuple[tuple[SourceText, Word], ...] = ()
     embedded: bool = False
+    replaced: frozenset[str] = frozenset()
 
 
 def looks_like_options(text: str) -> bool:

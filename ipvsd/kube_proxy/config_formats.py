@@ -6,18 +6,19 @@ forms are the manifest of a pod, a systemd unit, a list of options, and a config
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Optional, Union
 
 from ipvsd.config import confusables, yaml_tree
 from ipvsd.config.yaml_tree import DocumentError, Mapping, Node, Scalar, Sequence
-from ipvsd.kube_proxy import command_line
+from ipvsd.kube_proxy import command_line, k3s_config
 from ipvsd.kube_proxy.command_line import CommandLine, Word
 from ipvsd.kube_proxy.config_fields import FIELDS, KIND
-from ipvsd.kube_proxy.source_text import SourceText
+from ipvsd.kube_proxy.source_text import Edit, SourceText
 
 _CONFIG_KEY = "config.conf"  # in the ConfigMap of kubeadm
 _CHARTS = ("HelmChartConfig", "HelmChart")
@@ -38,13 +39,14 @@ class ConfigDocument:
 
 @dataclass(frozen=True)
 class Misplaced:
-    """A place that contains no usable configuration: `kind` says which, `key` and `node` the place."""
+    """A place that contains no usable configuration: `kind` says which. `edits` correct it, or are empty."""
 
     kind: str
     source: SourceText
     key: str
     place: int
     detail: str = ""
+    edits: tuple[Edit, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -180,7 +182,7 @@ def _is_json(text: str) -> bool:
 def _document(source: SourceText, root: Mapping, found: Contents, depth: int) -> None:
     items = _strings(root)
     kind, version = items.get("kind", ""), items.get("apiVersion", "")
-    arguments = [item for item in root.items if re.match(r"kube-proxy-arg\+?\Z", item[0].text)]
+    arguments = [item for item in root.items if k3s_config.name_of(item[0].text) == k3s_config.ARGUMENTS]
     if kind == KIND or "kubeproxy.config" in version:
         found.parts.append(ConfigDocument(source, root))
     elif arguments:
@@ -292,18 +294,36 @@ def _kubeadm(source: SourceText, root: Mapping, found: Contents) -> None:
 
 def _embedded(source: SourceText, root: Mapping, pairs: list[tuple[Scalar, Node]], found: Contents) -> None:
     """Read the options in a configuration of k3s or RKE2."""
-    words = []
-    for key, node in pairs:
+    words: list[Word] = []
+    replaced: list[Word] = []
+    first = k3s_config.first_applied([key.text for key, _ in pairs])
+    for number, (key, node) in enumerate(pairs):
         items = node.items if isinstance(node, Sequence) else (node,)
+        if number < first:
+            found.parts += _replaced(source, key, items, (other for other, _ in pairs[number + 1 :]))
         for item in items:
             if isinstance(item, Scalar) and item.kind != "null":
-                words.append(Word(item.text, item.span.start, item.span.end))
+                (replaced if number < first else words).append(Word(item.text, item.span.start, item.span.end))
             elif not isinstance(item, Scalar):
                 found.parts.append(Misplaced("not an argument", source, key.text, item.span.start))
-    disabled = lookup_pair(root, "disable-kube-proxy")
+    disabled = lookup_pair(root, k3s_config.DISABLE)
     if disabled and isinstance(disabled[1], Scalar) and disabled[1].text.lower() == "true":
-        found.parts.append(Misplaced("disabled", source, "disable-kube-proxy", disabled[0].span.start))
-    found.parts.append(command_line.from_words(source, words, embedded=True))
+        found.parts.append(Misplaced("disabled", source, k3s_config.DISABLE, disabled[0].span.start))
+    line = command_line.from_words(source, words, embedded=True)
+    ignored = command_line.from_words(source, replaced, embedded=True)
+    found.parts.append(dataclasses.replace(line, replaced=frozenset(option.name for option in ignored.options)))
+
+
+def _replaced(
+    source: SourceText, key: Scalar, items: Iterable[Node], following: Iterator[Scalar]
+) -> Iterator[Misplaced]:
+    """Yield the part for a key whose value a later key replaces. The correction lets that key append."""
+    other = next(other for other in following if not other.text.endswith("+"))
+    if any(not isinstance(item, Scalar) or item.kind != "null" for item in items):
+        line, _ = source.position(other.span.start)
+        end = other.span.end - bool(other.span.style)  # before the quote
+        edits = (source.edit(end, end, "+"),)
+        yield Misplaced("replaced", source, key.text, key.span.start, str(line), edits)
 
 
 def _pod(source: SourceText, root: Mapping, found: Contents, kind: str) -> None:

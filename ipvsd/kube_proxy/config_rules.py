@@ -74,6 +74,7 @@ def _mode(settings: Settings) -> None:
 def _no_mode(settings: Settings, setting: Optional[Setting]) -> None:
     """Report an empty mode, which means iptables mode on Linux."""
     keys = [key for finding in settings.findings for key in finding.key.split(", ")]
+    keys += settings.replaced
     if any(re.sub("[^a-z]", "", key.rpartition(".")[2].lower()) in ("mode", "proxymode") for key in keys):
         return  # the mode is in the file, in another place or form
     used = [item for item in settings.section("ipvs") if item.value and not _is_default(item)]

@@ -9,6 +9,7 @@ from ipvsd.kube_proxy import config_formats, yaml_edits
 from ipvsd.kube_proxy.config_fields import API_VERSION, KIND
 from ipvsd.kube_proxy.config_formats import Misplaced
 from ipvsd.kube_proxy.findings import Effect, Finding, Severity, finding
+from ipvsd.kube_proxy.k3s_config import ARGUMENTS
 from ipvsd.kube_proxy.source_text import Edit, SourceText, lines_of
 
 
@@ -43,6 +44,12 @@ def report(part: Misplaced) -> Finding:
             part.source, place, part.key, "kube-proxy is disabled: its arguments have no effect",
             "kube-proxy does not run", "remove disable-kube-proxy or kube-proxy-arg", (), Severity.WARNING,
             Effect.IGNORES,
+        )  # fmt: skip
+    if part.kind == "replaced":
+        return finding(
+            part.source, place, part.key, f"{part.key} has no effect: line {part.detail} replaces its value",
+            "k3s and RKE2 ignore these arguments", f"write {ARGUMENTS}+ in line {part.detail}, or join the lists",
+            part.edits, effect=Effect.IGNORES,
         )  # fmt: skip
     if part.kind == "folded":
         return finding(

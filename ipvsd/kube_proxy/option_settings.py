@@ -34,6 +34,7 @@ def decode(line: CommandLine, version: Version) -> Settings:
     config = last.get("config")
     config_file = (config.value if config else None) or ""
     settings = Settings(line.source, version, start, embedded=line.embedded, config_file=config_file)
+    settings.replaced = frozenset(map(_canonical, line.replaced))
     ignored: list[GivenOption] = []
     for option in line.options:
         known = OPTIONS.get(_canonical(option.name))

@@ -81,6 +81,7 @@ class Settings:
     start: int  # the place of the whole configuration
     root: Optional[Mapping] = None  # of a document
     embedded: bool = False  # k3s or RKE2 adds its own options
+    replaced: frozenset[str] = frozenset()  # options in lists without effect
     config_file: str = ""  # the file of --config, which sets the mode and most fields
     schedulers: frozenset[str] = frozenset()  # those outside of the kernel that ipvsd manages
     known: dict[str, Setting] = field(default_factory=dict)
