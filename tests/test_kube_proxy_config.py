@@ -231,20 +231,15 @@ CASES: dict[str, tuple[str, list[tuple[str, str]], str]] = {
             {"apiVersion": "kubeproxy.config.k8s.io/v1alpha1", "kind": "KubeProxyConfiguration", "mode": "ipvs"}
         ),
     ),
-    "flags beside a file": (
-        'ARGS="--config=/c --proxy-mode=ipvs --v=2"\n',
-        [("error", "proxy-mode")],
-        'ARGS="--config=/c --v=2"\n',
-    ),
     "options in a unit": (
-        "[Service]\nExecStart=/bin/kube-proxy --proxy-mode=IPVS \\\n  \u2013ipvs-tcp-timeout=900 \\\n  --frobnicate\n",
+        "[Service]\nExecStart=kube-proxy --proxy-mode=IPVS \\\n  \u2013ipvs-tcp-timeout=900 \\\n  --ipvs-sheduler=rr\n",
         [
             ("error", "proxy-mode"),
             ("error", "ipvs-tcp-timeout"),
             ("error", "ipvs-tcp-timeout"),
-            ("error", "frobnicate"),
+            ("error", "ipvs-sheduler"),
         ],
-        "[Service]\nExecStart=/bin/kube-proxy --proxy-mode=ipvs \\\n  --ipvs-tcp-timeout=900s \\\n",
+        "[Service]\nExecStart=kube-proxy --proxy-mode=ipvs \\\n  --ipvs-tcp-timeout=900s \\\n  --ipvs-scheduler=rr\n",
     ),
     "k3s without a mode": (
         "kube-proxy-arg:\n- ipvs-tcp-timeout=5m\n",

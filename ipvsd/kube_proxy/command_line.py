@@ -41,6 +41,11 @@ class GivenOption:
     value_start: int
     dashes: str = "--"
 
+    @property
+    def text(self) -> str:
+        """The option without dashes, unless its value is another word."""
+        return self.name if self.value is None else f"{self.name}={self.value}"
+
 
 @dataclass(frozen=True)
 class CommandLine:
