@@ -530,3 +530,25 @@ def test_the_mode_of_a_command_line_with_a_file_is_unknown(text: str) -> None:
     assert (settings.config_file, mode_of(settings)) == ("/etc/kp.yaml", "")
     beside = checked(f"{text}---\n{IPVS}").deciding if "kind" in text else None
     assert not beside or mode_of(beside) == "ipvs"
+
+
+K3S_TEXTS: dict[str, tuple[str, list[tuple[str, str]], str | None]] = {
+    "a unit": ("[Service]\nExecStart=/bin/k3s server --kube-proxy-arg=proxy-mode=ipvs --tls-san x\n", [], "ipvs"),
+    "two words": ("[Service]\nExecStart=/bin/rke2 agent --kube-proxy-arg proxy-mode=ipvs\n", [], "ipvs"),
+    "a command": ("k3s server --kube-proxy-arg=proxy-mode=ipvs\n", [], "ipvs"),
+    "a unit without a mode": ("[Service]\nExecStart=/bin/k3s server --kube-proxy-arg=v=2\n", [], ""),
+    "a unit without arguments": ("[Service]\nExecStart=/bin/k3s server\n", [("warning", "kube-proxy-arg")], None),
+    "other keys": ("write-kubeconfig-mode: '0644'\n", [("warning", "kube-proxy-arg")], None),
+    "a plural": ("kube-proxy-args: [proxy-mode=ipvs]\n", [("error", "kube-proxy-args")], None),
+    "capitals": ("Kube-Proxy-Arg: proxy-mode=ipvs\n", [("error", "Kube-Proxy-Arg")], None),
+    "no kube-proxy": ("token: x\ndisable-kube-proxy: true\n", [("warning", "disable-kube-proxy")], None),
+}
+
+
+@pytest.mark.parametrize(("text", "expected", "mode"), K3S_TEXTS.values(), ids=K3S_TEXTS)
+def test_k3s(text: str, expected: list[tuple[str, str]], mode: str | None) -> None:
+    settings = checked(text).deciding
+
+    assert found(text) == expected
+    assert (mode_of(settings) if settings else None) == mode
+    assert all(finding.effect is not Effect.EXITS for finding in checked(text).findings)

@@ -40,6 +40,20 @@ CORRECTED: dict[str, tuple[str, str | None]] = {
         "kube-proxy-arg:\n- proxy-mode=ipvs\n - ipvs-scheduler=lc\n  - v=2\n",
         "kube-proxy-arg:\n- proxy-mode=ipvs\n- ipvs-scheduler=lc\n- v=2\n",
     ),
+    "a misspelt key of k3s": ("kube_proxy_arg: [proxy-mode=ipvs]\n", "kube-proxy-arg: [proxy-mode=ipvs]\n"),
+    "a misspelt key beside the right one": (
+        "kube-proxy-arg: [ipvs-scheduler=sh]\nkube-proxy-args: [proxy-mode=ipvs]\n",
+        "kube-proxy-arg: [ipvs-scheduler=sh]\nkube-proxy-arg+: [proxy-mode=ipvs]\n",
+    ),
+    "options of k3s in a variable": (
+        "K3S_ARGS=--kube-proxy-arg=proxy-mode=IPVS\n",
+        "K3S_ARGS=--kube-proxy-arg=proxy-mode=ipvs\n",
+    ),
+    "options of k3s in a unit": (
+        "[Service]\nEnvironment=A=b\nExecStart=k3s \\\n server \\\n '--kube-proxy-arg' 'ipvs-scheduler=sh' \\\n",
+        "[Service]\nEnvironment=A=b\nExecStart=k3s \\\n server \\\n '--kube-proxy-arg' 'ipvs-scheduler=sh' "
+        "--kube-proxy-arg=proxy-mode=ipvs \\\n",
+    ),
     "an unknown option": ("kube-proxy-arg:\n- proxy-mode=ipvs\n- frob=1\n", None),
     "an option without dashes": (
         "[Service]\nExecStart=/kube-proxy proxy-mode=ipvs\n",

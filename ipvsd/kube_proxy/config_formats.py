@@ -58,6 +58,7 @@ class Unparsable:
     in_config: bool  # kube-proxy itself reads the text
 
 
+_Pairs = list[tuple[Scalar, Node]]
 Part = Union[ConfigDocument, CommandLine, Misplaced, Unparsable]
 
 
@@ -110,7 +111,11 @@ def _read(source: SourceText, found: Contents) -> Contents:
         found.version, found.version_place = comment[1], comment.start(1)
     if command_line.looks_like_options(source.content):
         line = command_line.read(source)
-        found.parts.append(line or Misplaced("no options", source, "", 0))
+        unit = command_line.unit_of_k3s(source.content)
+        if line is None and unit is not None:
+            found.parts.append(Misplaced("no arguments", source, k3s_config.ARGUMENTS, unit, "command line"))
+        else:
+            found.parts.append(line or Misplaced("no options", source, "", 0))
         return found
     _read_yaml(source, found, _is_kubernetes(source.content), 0)
     return found
@@ -182,11 +187,13 @@ def _is_json(text: str) -> bool:
 def _document(source: SourceText, root: Mapping, found: Contents, depth: int) -> None:
     items = _strings(root)
     kind, version = items.get("kind", ""), items.get("apiVersion", "")
+    misspelt = [pair for pair in root.items if not kind and k3s_config.is_misspelt(pair[0].text)]
     arguments = [item for item in root.items if k3s_config.name_of(item[0].text) == k3s_config.ARGUMENTS]
     if kind == KIND or "kubeproxy.config" in version:
         found.parts.append(ConfigDocument(source, root))
-    elif arguments:
-        _embedded(source, root, arguments, found)
+    elif arguments or misspelt or k3s_config.is_config(items):
+        _misspelt(source, (key for key, _ in misspelt), found, beside=bool(arguments))
+        _embedded(source, root, arguments, misspelt, found)
     elif kind == "List" or (kind.endswith("List") and lookup(root, "items")):
         _each_item(source, lookup(root, "items"), found, depth)
     elif kind == _CONFIG_MAP:
@@ -292,10 +299,14 @@ def _kubeadm(source: SourceText, root: Mapping, found: Contents) -> None:
         found.parts.append(Misplaced("kubeadm", source, "kubeProxy", pair[0].span.start))
 
 
-def _embedded(source: SourceText, root: Mapping, pairs: list[tuple[Scalar, Node]], found: Contents) -> None:
+def _embedded(source: SourceText, root: Mapping, pairs: _Pairs, misspelt: _Pairs, found: Contents) -> None:
     """Read the options in a configuration of k3s or RKE2."""
+    disabled = lookup_pair(root, k3s_config.DISABLE)
+    if disabled and isinstance(disabled[1], Scalar) and disabled[1].text.lower() == "true":
+        found.parts.append(Misplaced("disabled", source, k3s_config.DISABLE, disabled[0].span.start))
     words: list[Word] = []
-    replaced: list[Word] = []
+    nodes = [item for _, node in misspelt for item in (node.items if isinstance(node, Sequence) else (node,))]
+    replaced = [Word(item.text, item.span.start, item.span.end) for item in nodes if isinstance(item, Scalar)]
     first = k3s_config.first_applied([key.text for key, _ in pairs])
     for number, (key, node) in enumerate(pairs):
         items = node.items if isinstance(node, Sequence) else (node,)
@@ -306,12 +317,22 @@ def _embedded(source: SourceText, root: Mapping, pairs: list[tuple[Scalar, Node]
                 (replaced if number < first else words).append(Word(item.text, item.span.start, item.span.end))
             elif not isinstance(item, Scalar):
                 found.parts.append(Misplaced("not an argument", source, key.text, item.span.start))
-    disabled = lookup_pair(root, k3s_config.DISABLE)
-    if disabled and isinstance(disabled[1], Scalar) and disabled[1].text.lower() == "true":
-        found.parts.append(Misplaced("disabled", source, k3s_config.DISABLE, disabled[0].span.start))
+    if not pairs:
+        if not any(isinstance(part, Misplaced) and part.source is source for part in found.parts):
+            found.parts.append(Misplaced("no arguments", source, k3s_config.ARGUMENTS, root.span.start, "config.yaml"))
+        return
     line = command_line.from_words(source, words, embedded=True)
     ignored = command_line.from_words(source, replaced, embedded=True)
     found.parts.append(dataclasses.replace(line, replaced=frozenset(option.name for option in ignored.options)))
+
+
+def _misspelt(source: SourceText, keys: Iterable[Scalar], found: Contents, beside: bool) -> None:
+    for key in keys:
+        name = k3s_config.ARGUMENTS + "+" * beside
+        quote = key.span.style or ""
+        edits = (source.edit(key.span.start, key.span.end, f"{quote}{name}{quote}"),)
+        found.parts.append(Misplaced("misspelt", source, key.text, key.span.start, name, edits))
+        beside = True
 
 
 def _replaced(

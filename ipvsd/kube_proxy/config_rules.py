@@ -22,6 +22,7 @@ from ipvsd.kube_proxy.config_fields import (
     SCHEDULERS_BEFORE_1_27,
 )
 from ipvsd.kube_proxy.findings import Effect, Severity
+from ipvsd.kube_proxy.k3s_config import ARGUMENTS
 from ipvsd.kube_proxy.settings import EXITS_VALIDATION, Setting, Settings
 from ipvsd.kube_proxy.source_text import Edit
 from ipvsd.kube_proxy.values import Invalid, duration
@@ -170,7 +171,9 @@ def _added_option(settings: Settings, beside: Optional[Setting], text: str) -> t
         return (source.insert_line(option.end, f'{lead}"{text}"'),)
     if "[" in lead:
         return (source.edit(option.end, option.end, f', "{text}"'),)
-    return (source.edit(option.end, option.end, f" {text}"),) if not settings.embedded else ()
+    if settings.embedded:  # a list without brackets, or a command line of k3s
+        text = f"--{ARGUMENTS}={text}" if ARGUMENTS in source.content[option.start : option.end] else ""
+    return (source.edit(option.end, option.end, f" {text}"),) if text else ()
 
 
 def _gates(settings: Settings) -> None:

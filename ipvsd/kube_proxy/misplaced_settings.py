@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from ipvsd.config.schema import shown
 from ipvsd.config.yaml_tree import Mapping, Scalar
 from ipvsd.kube_proxy import config_formats, yaml_edits
 from ipvsd.kube_proxy.config_fields import API_VERSION, KIND
@@ -51,6 +52,19 @@ def report(part: Misplaced) -> Finding:
             "k3s and RKE2 ignore these arguments", f"write {ARGUMENTS}+ in line {part.detail}, or join the lists",
             part.edits, effect=Effect.IGNORES,
         )  # fmt: skip
+    if part.kind == "misspelt":
+        return finding(
+            part.source, place, part.key, f"unknown key {shown(part.key)}",
+            "k3s and RKE2 ignore the key, and kube-proxy starts without these arguments", f"write {part.detail}",
+            part.edits, effect=Effect.IGNORES,
+        )  # fmt: skip
+    if part.kind == "no arguments":
+        form = f'{ARGUMENTS}: ["proxy-mode=ipvs"]' if part.detail == "config.yaml" else f"--{ARGUMENTS}=proxy-mode=ipvs"
+        return finding(
+            part.source, place, part.key, f"missing {part.key}: k3s and RKE2 use iptables mode by default",
+            "kube-proxy starts in iptables mode, if no other file of k3s or RKE2 sets a mode", f"add {form}", (),
+            Severity.WARNING, Effect.OTHER_MODE,
+        )  # fmt: skip
     if part.kind == "folded":
         return finding(
             part.source, place, part.key, "invalid block scalar: '>' joins the lines, so they are not YAML",
@@ -68,8 +82,12 @@ def report(part: Misplaced) -> Finding:
             part.source, place, part.key, "invalid type: expected a string such as \"proxy-mode=ipvs\"",
             "k3s exits: it cannot read its configuration", 'write "NAME=VALUE"',
         )  # fmt: skip
+    if part.kind == "no options":
+        return finding(
+            part.source, place, part.key, "no options of kube-proxy in the file", "none: it does not start kube-proxy",
+            "give the file with the options or the configuration of kube-proxy", effect=Effect.NONE,
+        )  # fmt: skip
     problems = {
-        "no options": "no options of kube-proxy in the file",
         "not a map": "invalid document: expected KEY: VALUE",
         "empty": "the configuration is empty",
         "nothing": f"no configuration of kube-proxy in the file, only {part.detail}",

@@ -17,6 +17,7 @@ from ipvsd.kube_proxy import joined_options, values
 from ipvsd.kube_proxy.command_line import CommandLine, GivenOption, Word
 from ipvsd.kube_proxy.config_fields import OPTIONS, Option, Type
 from ipvsd.kube_proxy.findings import Effect, Severity
+from ipvsd.kube_proxy.k3s_config import ARGUMENTS
 from ipvsd.kube_proxy.settings import EXITS_PARSING, Setting, Settings, remove_option
 from ipvsd.kube_proxy.source_text import Edit, SourceText
 from ipvsd.kube_proxy.values import Invalid
@@ -35,6 +36,8 @@ def decode(line: CommandLine, version: Version) -> Settings:
     config_file = (config.value if config else None) or ""
     settings = Settings(line.source, version, start, embedded=line.embedded, config_file=config_file)
     settings.replaced = frozenset(map(_canonical, line.replaced))
+    if _depends_on_k3s_config(line):
+        settings.config_file = "the configuration file of k3s or RKE2"
     ignored: list[GivenOption] = []
     for option in line.options:
         known = OPTIONS.get(_canonical(option.name))
@@ -63,6 +66,13 @@ def decode(line: CommandLine, version: Version) -> Settings:
 
 def _canonical(name: str) -> str:
     return name.replace("_", "-")
+
+
+def _depends_on_k3s_config(line: CommandLine) -> bool:
+    """Return whether the line is one of k3s that says nothing about the mode. Then config.yaml can contain it."""
+    said = any(option.name == "proxy-mode" or option.name.startswith("ipvs-") for option in line.options)
+    texts = (option.source.content[option.start : option.end] for option in line.options)
+    return line.embedded and not said and any(ARGUMENTS in text for text in texts)
 
 
 def _as_option(line: CommandLine, source: SourceText, word: Word) -> tuple[Edit, ...]:
