@@ -353,6 +353,12 @@ def test_a_finding_in_a_config_map_has_its_place_in_the_file(text: str, line: in
     assert fixed(text) == text.replace("portRange: 9", 'portRange: "9"' if '"' not in text else 'portRange: \\"9\\"')
 
 
+def test_a_tab_in_a_config_map_has_its_line_in_the_file() -> None:
+    (finding,) = checked(in_config_map(f"{IPVS}ipvs:\n\tscheduler: rr\n")).findings
+
+    assert (finding.key, finding.line) == ("line 10", 10)
+
+
 @pytest.mark.parametrize(
     ("text", "version", "expected"),
     [

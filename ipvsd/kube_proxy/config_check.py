@@ -221,7 +221,8 @@ def _unparsable(part: Unparsable) -> Finding:
         consequence, effect = "kubectl and kubeadm reject the file, and kube-proxy does not get it", Effect.IGNORES
     correction = found.text.strip() if found.text else "correct the line"
     place = min(start + found.column, end)
-    return finding(part.source, place, found.key, found.problem, consequence, correction, edits, effect=effect)
+    key = found.key or f"line {part.source.position(place)[0]}"
+    return finding(part.source, place, key, found.problem, consequence, correction, edits, effect=effect)
 
 
 def _duplicates(contents: Contents) -> Mapping[ConfigDocument, Finding]:
