@@ -40,6 +40,7 @@ CORRECTED: dict[str, tuple[str, str | None]] = {
         "kube-proxy-arg:\n- proxy-mode=ipvs\n - ipvs-scheduler=lc\n  - v=2\n",
         "kube-proxy-arg:\n- proxy-mode=ipvs\n- ipvs-scheduler=lc\n- v=2\n",
     ),
+    "a gate of a newer version": (f"{IPVS}featureGates: {{Some: true}}\n", f"{IPVS}featureGates: {{Some: true}}\n"),
     "a misspelt key of k3s": ("kube_proxy_arg: [proxy-mode=ipvs]\n", "kube-proxy-arg: [proxy-mode=ipvs]\n"),
     "a misspelt key beside the right one": (
         "kube-proxy-arg: [ipvs-scheduler=sh]\nkube-proxy-args: [proxy-mode=ipvs]\n",

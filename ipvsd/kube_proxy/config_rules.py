@@ -185,6 +185,14 @@ def _gates(settings: Settings) -> None:
         problem = feature_gates.check(name, setting.value, settings.version)
         if not problem:
             continue
+        if feature_gates.may_be_newer(name, settings.version):
+            settings.add(
+                setting.source, setting.start, Severity.NOTE, setting.name,
+                f"{problem}: ipvsd knows all gates only up to 1.{feature_gates.LAST_COMPLETE[1]}",
+                Effect.NONE, "kube-proxy exits if its version does not have the gate",
+                "compare the name with 'kube-proxy --help'",
+            )  # fmt: skip
+            continue
         reported += 1
         may_guess = reported <= _MAX_GUESSES and name not in feature_gates.gates()
         correction = feature_gates.closest(name, settings.version) if may_guess else ""
