@@ -206,6 +206,11 @@ CASES: dict[str, tuple[str, list[tuple[str, str]], str]] = {
         [("error", "ipvs")],
         f"{IPVS}ipvs:\n  scheduler: rr\n",
     ),
+    "a Cyrillic letter": (
+        f"{HEAD}m\u043ede: nftables\nipvs: {{strictARP: true}}\n",
+        [("error", "m\u043ede")],
+        f"{HEAD}mode: nftables\nipvs: {{strictARP: true}}\n",
+    ),
     "an unclosed quote": (
         f'{HEAD}mode: "ipvs\nportRange: 1-2\n',
         [("error", "mode")],
@@ -459,8 +464,29 @@ def test_programs_that_require_strict_arp(name: str) -> None:
 def test_masquerade_all_with_calico() -> None:
     text = f"{IPVS}iptables: {{masqueradeAll: true}}\n"
 
-    assert found(text) == [("note", "iptables.masqueradeAll")]
+    assert found(text) == []
+    assert found(f"{text}---\nkind: x\nmetadata: {{name: calico-node}}\n") == [("warning", "iptables.masqueradeAll")]
     assert found(text, node=Node(calico="/etc/cni/net.d/10-calico.conflist")) == [("warning", "iptables.masqueradeAll")]
+
+
+NO_FINDINGS = {
+    "MetalLB in a comment": f"# not with MetalLB\n{IPVS}---\nkind: x # metallb\n# kube-vip\n",
+    "Calico in a name": f"{IPVS}hostnameOverride: calico-1\niptables: {{masqueradeAll: true}}\n",
+    "a ConfigMap without data": f"{IPVS}---\nkind: ConfigMap\nmetadata: {{name: other}}\n",
+}
+
+
+@pytest.mark.parametrize("text", NO_FINDINGS.values(), ids=NO_FINDINGS)
+def test_only_the_documents_of_other_programs_name_them(text: str) -> None:
+    assert found(text) == []
+
+
+@pytest.mark.parametrize("kind", ["ClusterConfiguration", "InitConfiguration"])
+def test_kubeadm_creates_a_configuration_with_an_empty_mode(kind: str) -> None:
+    (finding,) = checked(f"kind: {kind}\n").findings
+
+    assert (finding.severity, finding.key, finding.effect) == (Severity.WARNING, "mode", Effect.OTHER_MODE)
+    assert found(f"kind: {kind}\n---\n{IPVS}") == []
 
 
 def test_the_effects() -> None:

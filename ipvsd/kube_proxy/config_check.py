@@ -95,7 +95,7 @@ def check(data: bytes, versions: Versions, node: Node) -> Result:
     findings: list[Finding] = []
     known = _version(versions, contents, source, findings)
     version = known or DEFAULT_VERSION
-    users, calico = node_comparison.mentions(text, iter(contents.others))
+    users, calico = node_comparison.mentions(contents.other_texts)
     node = dataclasses.replace(
         node,
         strict_arp_users=(

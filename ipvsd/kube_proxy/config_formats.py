@@ -73,6 +73,7 @@ class Contents:
     version: str = ""
     version_place: int = 0
     others: list[str] = field(default_factory=list)  # kinds of documents for other programs
+    other_texts: list[str] = field(default_factory=list)  # of these documents, without comments
     confusables: list[tuple[SourceText, int, str]] = field(default_factory=list)
 
 
@@ -139,6 +140,8 @@ def _read_yaml(source: SourceText, found: Contents, foreign: bool, depth: int) -
         found.parts.append(Unparsable(source, error, not foreign))
     if len(found.parts) == before and not depth:
         kind = "nothing" if found.others else "empty"
+        if not {"ClusterConfiguration", "InitConfiguration"}.isdisjoint(found.others):
+            kind = "default of kubeadm"
         found.parts.append(Misplaced(kind, source, "kind" if found.others else "", 0, ", ".join(found.others[:5])))
 
 
@@ -259,8 +262,8 @@ def _config_map(source: SourceText, root: Mapping, found: Contents, depth: int) 
     if not chosen:
         name = lookup(lookup(root, "metadata"), "name")
         # A ConfigMap of another program can be beside that of kube-proxy.
-        if texts and isinstance(name, Scalar) and "kube-proxy" not in name.text:
-            found.others.append(f"ConfigMap {name.text}"[:60])
+        if isinstance(name, Scalar) and name.text and "kube-proxy" not in name.text:
+            _of_other_program(source, root, found, f"ConfigMap {name.text}"[:60])
             return
         pair = lookup_pair(data, _CONFIG_KEY) or lookup_pair(root, "data")
         place = pair[0].span.start if pair else root.span.start
@@ -365,7 +368,13 @@ def _pod(source: SourceText, root: Mapping, found: Contents, kind: str) -> None:
         start = 1 if words and "kube-proxy" in words[0].text else 0
         found.parts.append(command_line.from_words(source, words[start:]))
         return
-    found.others.append(kind or "a document without a kind")
+    _of_other_program(source, root, found, kind or "a document without a kind")
+
+
+def _of_other_program(source: SourceText, root: Mapping, found: Contents, name: str) -> None:
+    found.others.append(name)
+    text = source.content[root.span.start : root.span.end]
+    found.other_texts.append(re.sub(r"(?:^|(?<=\s))#[^\r\n]*", "", text))
 
 
 def _containers(node: Optional[Node], depth: int) -> Iterator[Mapping]:

@@ -76,6 +76,7 @@ def _no_mode(settings: Settings, setting: Optional[Setting]) -> None:
     """Report an empty mode, which means iptables mode on Linux."""
     keys = [key for finding in settings.findings for key in finding.key.split(", ")]
     keys += settings.replaced
+    keys += ["mode" for finding in settings.findings if "'mode'" in finding.correction]  # a misspelt key
     if any(re.sub("[^a-z]", "", key.rpartition(".")[2].lower()) in ("mode", "proxymode") for key in keys):
         return  # the mode is in the file, in another place or form
     used = [item for item in settings.section("ipvs") if item.value and not _is_default(item)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Optional
 
 from ipvsd.config.schema import shown
 from ipvsd.config.yaml_tree import Mapping, Scalar
@@ -16,6 +17,9 @@ from ipvsd.kube_proxy.source_text import Edit, SourceText, lines_of
 
 def report(part: Misplaced) -> Finding:
     """Return the finding about a place."""
+    of_k3s = _of_k3s(part)
+    if of_k3s:
+        return of_k3s
     place = part.place
     if part.kind == "chart":
         return finding(
@@ -40,6 +44,43 @@ def report(part: Misplaced) -> Finding:
             "kube-proxy never gets the setting: its ConfigMap has an empty mode",
             f"use a separate {KIND} document", _separated(part.source, place), effect=Effect.IGNORES,
         )  # fmt: skip
+    if part.kind == "default of kubeadm":
+        return finding(
+            part.source, place, "mode", f"missing {KIND}: kubeadm creates one with an empty mode",
+            "kube-proxy starts in iptables mode", f"add a document with 'kind: {KIND}' and 'mode: ipvs'", (),
+            Severity.WARNING, Effect.OTHER_MODE,
+        )  # fmt: skip
+    if part.kind == "folded":
+        return finding(
+            part.source, place, part.key, "invalid block scalar: '>' joins the lines, so they are not YAML",
+            "kube-proxy exits with a YAML error", f"write {part.key.partition('.')[2]}: |",
+            (part.source.edit(place, place + 1, "|"),),
+        )  # fmt: skip
+    if part.kind == "outside":
+        return finding(
+            part.source, place, part.key, f"{part.key} is outside of the text of the configuration",
+            "kube-proxy never gets the setting", "indent the line as the others of that text",
+            _indented(part.source, place) if part.detail else (), effect=Effect.IGNORES,
+        )  # fmt: skip
+    if part.kind == "no options":
+        return finding(
+            part.source, place, part.key, "no options of kube-proxy in the file", "none: it does not start kube-proxy",
+            "give the file with the options or the configuration of kube-proxy", effect=Effect.NONE,
+        )  # fmt: skip
+    problems = {
+        "not a map": "invalid document: expected KEY: VALUE",
+        "empty": "the configuration is empty",
+        "nothing": f"no configuration of kube-proxy in the file, only {part.detail}",
+    }
+    correction = f"give a file with 'apiVersion: {API_VERSION}' and 'kind: {KIND}'"
+    return finding(
+        part.source, place, part.key, problems[part.kind], "kube-proxy exits: the kind is missing", correction
+    )
+
+
+def _of_k3s(part: Misplaced) -> Optional[Finding]:
+    """Return the finding about a place in a file of k3s or RKE2, or None."""
+    place = part.place
     if part.kind == "disabled":
         return finding(
             part.source, place, part.key, "kube-proxy is disabled: its arguments have no effect",
@@ -65,37 +106,12 @@ def report(part: Misplaced) -> Finding:
             "kube-proxy starts in iptables mode, if no other file of k3s or RKE2 sets a mode", f"add {form}", (),
             Severity.WARNING, Effect.OTHER_MODE,
         )  # fmt: skip
-    if part.kind == "folded":
-        return finding(
-            part.source, place, part.key, "invalid block scalar: '>' joins the lines, so they are not YAML",
-            "kube-proxy exits with a YAML error", f"write {part.key.partition('.')[2]}: |",
-            (part.source.edit(place, place + 1, "|"),),
-        )  # fmt: skip
-    if part.kind == "outside":
-        return finding(
-            part.source, place, part.key, f"{part.key} is outside of the text of the configuration",
-            "kube-proxy never gets the setting", "indent the line as the others of that text",
-            _indented(part.source, place) if part.detail else (), effect=Effect.IGNORES,
-        )  # fmt: skip
     if part.kind == "not an argument":
         return finding(
             part.source, place, part.key, "invalid type: expected a string such as \"proxy-mode=ipvs\"",
             "k3s exits: it cannot read its configuration", 'write "NAME=VALUE"',
         )  # fmt: skip
-    if part.kind == "no options":
-        return finding(
-            part.source, place, part.key, "no options of kube-proxy in the file", "none: it does not start kube-proxy",
-            "give the file with the options or the configuration of kube-proxy", effect=Effect.NONE,
-        )  # fmt: skip
-    problems = {
-        "not a map": "invalid document: expected KEY: VALUE",
-        "empty": "the configuration is empty",
-        "nothing": f"no configuration of kube-proxy in the file, only {part.detail}",
-    }
-    correction = f"give a file with 'apiVersion: {API_VERSION}' and 'kind: {KIND}'"
-    return finding(
-        part.source, place, part.key, problems[part.kind], "kube-proxy exits: the kind is missing", correction
-    )
+    return None
 
 
 def _indented(source: SourceText, place: int) -> tuple[Edit, ...]:
