@@ -15,6 +15,7 @@ from ipvsd.kube_proxy.config_check import Result, Versions, check
 from ipvsd.kube_proxy.config_fields import FIELDS, NEWEST, OPTIONS
 from ipvsd.kube_proxy.config_fix import fix
 from ipvsd.kube_proxy.findings import Effect, Severity
+from ipvsd.kube_proxy.mode_rules import mode_of
 from ipvsd.kube_proxy.node_comparison import Node
 
 HEAD = "apiVersion: kubeproxy.config.k8s.io/v1alpha1\nkind: KubeProxyConfiguration\n"
@@ -205,6 +206,11 @@ CASES: dict[str, tuple[str, list[tuple[str, str]], str]] = {
         [("error", "ipvs")],
         f"{IPVS}ipvs:\n  scheduler: rr\n",
     ),
+    "a Cyrillic letter": (
+        f"{HEAD}m\u043ede: nftables\nipvs: {{strictARP: true}}\n",
+        [("error", "m\u043ede")],
+        f"{HEAD}mode: nftables\nipvs: {{strictARP: true}}\n",
+    ),
     "an unclosed quote": (
         f'{HEAD}mode: "ipvs\nportRange: 1-2\n',
         [("error", "mode")],
@@ -230,25 +236,25 @@ CASES: dict[str, tuple[str, list[tuple[str, str]], str]] = {
             {"apiVersion": "kubeproxy.config.k8s.io/v1alpha1", "kind": "KubeProxyConfiguration", "mode": "ipvs"}
         ),
     ),
-    "flags beside a file": (
-        'ARGS="--config=/c --proxy-mode=ipvs --v=2"\n',
-        [("error", "proxy-mode")],
-        'ARGS="--config=/c --v=2"\n',
-    ),
     "options in a unit": (
-        "[Service]\nExecStart=/bin/kube-proxy --proxy-mode=IPVS \\\n  \u2013ipvs-tcp-timeout=900 \\\n  --frobnicate\n",
+        "[Service]\nExecStart=kube-proxy --proxy-mode=IPVS \\\n  \u2013ipvs-tcp-timeout=900 \\\n  --ipvs-sheduler=rr\n",
         [
             ("error", "proxy-mode"),
             ("error", "ipvs-tcp-timeout"),
             ("error", "ipvs-tcp-timeout"),
-            ("error", "frobnicate"),
+            ("error", "ipvs-sheduler"),
         ],
-        "[Service]\nExecStart=/bin/kube-proxy --proxy-mode=ipvs \\\n  --ipvs-tcp-timeout=900s \\\n",
+        "[Service]\nExecStart=kube-proxy --proxy-mode=ipvs \\\n  --ipvs-tcp-timeout=900s \\\n  --ipvs-scheduler=rr\n",
     ),
     "k3s without a mode": (
         "kube-proxy-arg:\n- ipvs-tcp-timeout=5m\n",
         [("error", "proxy-mode")],
         'kube-proxy-arg:\n- ipvs-tcp-timeout=5m\n- "proxy-mode=ipvs"\n',
+    ),
+    "k3s with a replaced list": (
+        'kube-proxy-arg: [proxy-mode=ipvs]\nkube-proxy-arg+: [v=2]\n"kube-proxy-arg": [ipvs-scheduler=sh]\n',
+        [("error", "kube-proxy-arg"), ("error", "kube-proxy-arg+")],
+        'kube-proxy-arg: [proxy-mode=ipvs]\nkube-proxy-arg+: [v=2]\n"kube-proxy-arg+": [ipvs-scheduler=sh]\n',
     ),
     "the key of an old kubeadm": (
         "kind: ClusterConfiguration\nkubernetesVersion: v1.33.1\nkubeProxy:\n  config:\n    mode: ipvs\n",
@@ -352,6 +358,12 @@ def test_a_finding_in_a_config_map_has_its_place_in_the_file(text: str, line: in
     assert fixed(text) == text.replace("portRange: 9", 'portRange: "9"' if '"' not in text else 'portRange: \\"9\\"')
 
 
+def test_a_tab_in_a_config_map_has_its_line_in_the_file() -> None:
+    (finding,) = checked(in_config_map(f"{IPVS}ipvs:\n\tscheduler: rr\n")).findings
+
+    assert (finding.key, finding.line) == ("line 10", 10)
+
+
 @pytest.mark.parametrize(
     ("text", "version", "expected"),
     [
@@ -372,6 +384,10 @@ def test_a_finding_in_a_config_map_has_its_place_in_the_file(text: str, line: in
         (f"{IPVS}featureGates: {{IPv6DualStack: true}}\n", (1, 24), []),
         (f"{IPVS}featureGates: {{IPv6DualStack: false}}\n", (1, 24), [("error", "featureGates.IPv6DualStack")]),
         (f"{IPVS}featureGates: {{IPv6DualStack: true}}\n", (1, 25), [("error", "featureGates.IPv6DualStack")]),
+        (f"{IPVS}featureGates: {{SomeGate: true}}\n", (1, 36), [("error", "featureGates.SomeGate")]),
+        (f"{IPVS}featureGates: {{SomeGate: true}}\n", (1, 37), [("note", "featureGates.SomeGate")]),
+        (f"{IPVS}featureGates: {{kubeProxyIPVS: true}}\n", (1, 39), [("error", "featureGates.kubeProxyIPVS")]),
+        ("--proxy-mode=ipvs --feature-gates=Some{Gate}=true", (1, 39), [("note", "feature-gates.Some{Gate}")]),
         (f"{IPVS}udpIdleTimeout: 250ms\n", (1, 25), []),
         (f"{IPVS}nftables: {{}}\n", (1, 28), [("error", "nftables")]),
         (f"{IPVS}iptables: {{minSyncPeriod: 1m}}\n", (1, 20), [("error", "iptables.minSyncPeriod")]),
@@ -448,8 +464,29 @@ def test_programs_that_require_strict_arp(name: str) -> None:
 def test_masquerade_all_with_calico() -> None:
     text = f"{IPVS}iptables: {{masqueradeAll: true}}\n"
 
-    assert found(text) == [("note", "iptables.masqueradeAll")]
+    assert found(text) == []
+    assert found(f"{text}---\nkind: x\nmetadata: {{name: calico-node}}\n") == [("warning", "iptables.masqueradeAll")]
     assert found(text, node=Node(calico="/etc/cni/net.d/10-calico.conflist")) == [("warning", "iptables.masqueradeAll")]
+
+
+NO_FINDINGS = {
+    "MetalLB in a comment": f"# not with MetalLB\n{IPVS}---\nkind: x # metallb\n# kube-vip\n",
+    "Calico in a name": f"{IPVS}hostnameOverride: calico-1\niptables: {{masqueradeAll: true}}\n",
+    "a ConfigMap without data": f"{IPVS}---\nkind: ConfigMap\nmetadata: {{name: other}}\n",
+}
+
+
+@pytest.mark.parametrize("text", NO_FINDINGS.values(), ids=NO_FINDINGS)
+def test_only_the_documents_of_other_programs_name_them(text: str) -> None:
+    assert found(text) == []
+
+
+@pytest.mark.parametrize("kind", ["ClusterConfiguration", "InitConfiguration"])
+def test_kubeadm_creates_a_configuration_with_an_empty_mode(kind: str) -> None:
+    (finding,) = checked(f"kind: {kind}\n").findings
+
+    assert (finding.severity, finding.key, finding.effect) == (Severity.WARNING, "mode", Effect.OTHER_MODE)
+    assert found(f"kind: {kind}\n---\n{IPVS}") == []
 
 
 def test_the_effects() -> None:
@@ -511,3 +548,43 @@ def test_a_drop_in_has_the_minimum_of_the_conntrack_table() -> None:
     assert node.config
     assert node.config.kube_proxy is None
     assert found(text, node=node) == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[Service]\nExecStart=/usr/bin/kube-proxy --config /etc/kp.yaml\n",
+        "KUBE_PROXY_ARGS='--config=/etc/kp.yaml --v=2'\n",
+        "kube-proxy-arg: [config=/etc/kp.yaml]\n",
+        "kind: Pod\nspec:\n  containers:\n  - command: [kube-proxy, --config=/etc/kp.yaml]\n",
+    ],
+)
+def test_the_mode_of_a_command_line_with_a_file_is_unknown(text: str) -> None:
+    settings = checked(text).deciding
+
+    assert settings
+    assert (settings.config_file, mode_of(settings)) == ("/etc/kp.yaml", "")
+    beside = checked(f"{text}---\n{IPVS}").deciding if "kind" in text else None
+    assert not beside or mode_of(beside) == "ipvs"
+
+
+K3S_TEXTS: dict[str, tuple[str, list[tuple[str, str]], str | None]] = {
+    "a unit": ("[Service]\nExecStart=/bin/k3s server --kube-proxy-arg=proxy-mode=ipvs --tls-san x\n", [], "ipvs"),
+    "two words": ("[Service]\nExecStart=/bin/rke2 agent --kube-proxy-arg proxy-mode=ipvs\n", [], "ipvs"),
+    "a command": ("k3s server --kube-proxy-arg=proxy-mode=ipvs\n", [], "ipvs"),
+    "a unit without a mode": ("[Service]\nExecStart=/bin/k3s server --kube-proxy-arg=v=2\n", [], ""),
+    "a unit without arguments": ("[Service]\nExecStart=/bin/k3s server\n", [("warning", "kube-proxy-arg")], None),
+    "other keys": ("write-kubeconfig-mode: '0644'\n", [("warning", "kube-proxy-arg")], None),
+    "a plural": ("kube-proxy-args: [proxy-mode=ipvs]\n", [("error", "kube-proxy-args")], None),
+    "capitals": ("Kube-Proxy-Arg: proxy-mode=ipvs\n", [("error", "Kube-Proxy-Arg")], None),
+    "no kube-proxy": ("token: x\ndisable-kube-proxy: true\n", [("warning", "disable-kube-proxy")], None),
+}
+
+
+@pytest.mark.parametrize(("text", "expected", "mode"), K3S_TEXTS.values(), ids=K3S_TEXTS)
+def test_k3s(text: str, expected: list[tuple[str, str]], mode: str | None) -> None:
+    settings = checked(text).deciding
+
+    assert found(text) == expected
+    assert (mode_of(settings) if settings else None) == mode
+    assert all(finding.effect is not Effect.EXITS for finding in checked(text).findings)

@@ -164,6 +164,19 @@ def test_no_drop_in_for_an_invalid_file(tree: Path, capsys: Output) -> None:
     assert f"run 'ipvsd doctor kube-proxy-config {tree / 'x'}'" in err
 
 
+def test_no_drop_in_for_a_command_line_that_names_another_file(tree: Path, capsys: Output) -> None:
+    text = "[Service]\nExecStart=/usr/bin/kube-proxy --config /etc/kp.yaml\n"
+
+    assert lint(tree, text, "--output", "json") == 0
+    assert json.loads(capsys.readouterr().out)["mode"] is None
+    assert lint(tree, text) == 0
+    assert "kube-proxy 1.39 starts, and reads its mode from /etc/kp.yaml" in capsys.readouterr().out
+    assert main(["config", "from-kube-proxy", str(tree.parent / "kube-proxy.yaml"), "--root", str(tree)]) == 1
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "the mode is in /etc/kp.yaml; give that file instead" in err
+
+
 def test_the_options_of_doctor_can_precede_the_action(tree: Path, capsys: Output) -> None:
     file = tree / "x"
     file.write_text(CONFIG)

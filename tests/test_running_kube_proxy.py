@@ -87,6 +87,28 @@ def test_inside_k3s_flags_come_from_its_files_and_its_command_line(tmp_path: Pat
 
 
 @pytest.mark.parametrize(
+    ("drop_in", "expected"),
+    [
+        ("kube-proxy-arg: [ipvs-scheduler=sh]\n", ("iptables", "sh")),
+        ("kube-proxy-arg+: [ipvs-scheduler=sh]\n", ("ipvs", "sh")),
+        ("token: x\n", ("ipvs", "lc")),
+    ],
+    ids=["replaced", "appended", "other keys"],
+)
+def test_k3s_replaces_its_arguments_unless_the_key_appends(
+    drop_in: str, expected: tuple[str, str], tmp_path: Path
+) -> None:
+    put_process(tmp_path, PID, "k3s-server", ["k3s", "server"])
+    text = "kube-proxy-arg: [frob=1]\nkube-proxy-arg: [proxy-mode=ipvs]\nkube-proxy-arg+: [ipvs-scheduler=lc]\n"
+    put(tmp_path, "etc/rancher/k3s/config.yaml", text)
+    put(tmp_path, "etc/rancher/k3s/config.yaml.d/50-a.YAML", drop_in)
+
+    settings = found(tmp_path).settings
+
+    assert (settings.requested_mode, settings.scheduler) == expected
+
+
+@pytest.mark.parametrize(
     ("words", "config"), [(["--disable-kube-proxy"], ""), ([], "disable-kube-proxy: true\n")], ids=["flag", "file"]
 )
 def test_a_k3s_without_kube_proxy_is_none(words: list[str], config: str, tmp_path: Path) -> None:

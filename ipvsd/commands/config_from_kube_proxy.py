@@ -14,17 +14,26 @@ from ipvsd.kube_proxy.node_comparison import Node
 
 
 def run(root: str, config_path: Optional[str], file: str, requested: Optional[Version] = None) -> int:
-    """Print the drop-in. Exit 1 if the file has an error. Raises rootfs.UnreadableError."""
+    """Print the drop-in. Exit 1 if the file has an error, or names another file with --config.
+
+    Raises rootfs.UnreadableError.
+    """
     data = kube_proxy_file.read(file)
     node, _ = kube_proxy_file.observe(root, config_path)
     result = check(data, Versions(requested), Node(cpus=node.cpus))
     errors = [found for found in result.findings if found.severity is Severity.ERROR]
     name = kube_proxy_file.shown(file)
-    if errors or not result.settings:
+    settings = result.deciding
+    if errors or settings is None:
         print_errors(
             *(f"{name}:{found.line}:{found.column}: {found.key}: {found.problem}" for found in errors),
             f"ipvsd: cannot read {name}: run 'ipvsd doctor kube-proxy-config {name}'",
         )
         return 1
-    print_lines(*drop_in.lines(result.settings[0], result.version, result.version_known, node.cpus))
+    if settings.config_file:
+        print_errors(
+            f"ipvsd: cannot print a drop-in for {name}: the mode is in {settings.config_file}; give that file instead"
+        )
+        return 1
+    print_lines(*drop_in.lines(settings, result.version, result.version_known, node.cpus))
     return 0

@@ -85,7 +85,7 @@ def _as_document(name: str, result: Result) -> dict[str, Any]:
 
 def _mode(result: Result) -> Optional[str]:
     """Return the mode that the file selects, or None if that is unknown."""
-    return next((mode_of(settings) for settings in result.settings), "") or None
+    return (mode_of(result.deciding) if result.deciding else "") or None
 
 
 def _lines(name: str, result: Result) -> Iterator[str]:
@@ -97,8 +97,9 @@ def _lines(name: str, result: Result) -> Iterator[str]:
         words = (f"{count} {severity.value}{'s' * (count > 1)}" for count, severity in counts if count)
         yield f"{', '.join(words)} ({version})"
     else:
-        mode = _mode(result)
-        yield f"{name}: no findings: {version} starts" + (f" in {mode} mode" if mode else "")
+        mode, file = _mode(result), result.deciding.config_file if result.deciding else ""
+        other = f", and reads its mode from {file}" if file else ""
+        yield f"{name}: no findings: {version} starts" + (f" in {mode} mode" if mode else other)
 
 
 def _finding(name: str, found: Finding) -> Iterator[str]:

@@ -8,6 +8,7 @@ from typing import NamedTuple, Optional
 
 from ipvsd.config import yaml_tree
 from ipvsd.kernel import cgroups, process_files
+from ipvsd.kube_proxy import k3s_config
 from ipvsd.runtime import rootfs
 
 MAX_CONFIG = 1 << 20  # bytes of a configuration file
@@ -100,10 +101,11 @@ def _embedded(root: str, pid: int, comm: str) -> Optional[Process]:
     words = process_files.arguments(root, pid)
     if comm == "k3s" and not any(word in ("server", "agent") for word in words[1:2]):
         return None
-    settings = [*_k3s_settings(root), *k3s_arguments(words[1:])]
-    if any(name == "disable-kube-proxy" and value != "false" for name, value in settings):
+    settings = [*_k3s_settings(root), *k3s_arguments(words[1:])]  # the command line always appends
+    disabled = [value for name, value in settings if name == k3s_config.DISABLE]
+    if disabled and disabled[-1] != "false":
         return None
-    flags = dict(parse_flags([f"--{value}" for name, value in settings if name == "kube-proxy-arg"]))
+    flags = dict(parse_flags([f"--{value}" for name, value in settings if name == k3s_config.ARGUMENTS]))
     return Process(pid, comm, Kind.EMBEDDED, _owner(root, pid).unit, host_program="k3s", flags=flags)
 
 
@@ -154,9 +156,9 @@ def k3s_arguments(words: Sequence[str]) -> Iterator[tuple[str, str]]:
         name, equals, value = word.lstrip("-").partition("=")
         if not word.startswith("-"):
             continue
-        if name == "kube-proxy-arg":
+        if name == k3s_config.ARGUMENTS:
             yield name, value if equals else next(remaining, "")
-        elif name == "disable-kube-proxy":
+        elif name == k3s_config.DISABLE:
             yield name, value.lower() if equals else "true"
 
 
@@ -166,13 +168,16 @@ def _k3s_settings(root: str) -> Iterator[tuple[str, str]]:
         drop_ins = [f"{_K3S_DROP_INS}/{name}" for name in sorted(rootfs.listing(root, _K3S_DROP_INS))]
     except OSError:
         drop_ins = []
-    for path in (_K3S_CONFIG, *(name for name in drop_ins if name.endswith((".yaml", ".yml")))):
+    pairs: dict[str, list[tuple[str, yaml_tree.Node]]] = {k3s_config.ARGUMENTS: [], k3s_config.DISABLE: []}
+    for path in (_K3S_CONFIG, *(name for name in drop_ins if name.lower().endswith((".yaml", ".yml")))):
         try:
             tree = yaml_tree.parse(rootfs.read(root, path, MAX_CONFIG))
         except (OSError, yaml_tree.DocumentError):
             continue
         for key, value in tree.items if isinstance(tree, yaml_tree.Mapping) else ():
-            name = key.text.rstrip("+")
+            if k3s_config.name_of(key.text) in pairs:
+                pairs[k3s_config.name_of(key.text)].append((key.text, value))
+    for name, given in pairs.items():
+        for _, value in given[k3s_config.first_applied([key for key, _ in given]) :]:
             items = value.items if isinstance(value, yaml_tree.Sequence) else (value,)
-            if name in ("kube-proxy-arg", "disable-kube-proxy"):
-                yield from ((name, item.text) for item in items if isinstance(item, yaml_tree.Scalar))
+            yield from ((name, item.text) for item in items if isinstance(item, yaml_tree.Scalar))

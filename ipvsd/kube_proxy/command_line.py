@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Optional
 
+from ipvsd.kube_proxy import k3s_config
 from ipvsd.kube_proxy.config_fields import SWITCH_OPTIONS
 from ipvsd.kube_proxy.source_text import SourceText, lines_of
 
@@ -18,6 +20,9 @@ _UNIT_KEYS = ("ExecStart", "Environment")  # of systemd.exec(5) and systemd.serv
 _MAX_START = 500  # characters of the first line that identify the form
 _MAX_WORDS = 300  # of a command line; the longest real ones have about 50
 _PROGRAM = re.compile(r"(?:\S*/)?(?:kube-proxy|hyperkube)(?=[\s\\\\]|$)")
+_K3S = re.compile(r"(?:\S*/)?(?:k3s|rke2)(?=[\s\\\\]|$)")
+_K3S_UNIT = re.compile(r"^[ \t]*ExecStart[ \t]*=[-@+!: \t]*\S*(?:k3s|rke2)(?=[\s\\])", re.MULTILINE)
+_K3S_OPTION = re.compile(rf"--?{k3s_config.ARGUMENTS}(?:=|\Z)")
 
 
 @dataclass(frozen=True)
@@ -41,18 +46,25 @@ class GivenOption:
     value_start: int
     dashes: str = "--"
 
+    @property
+    def text(self) -> str:
+        """The option without dashes, unless its value is another word."""
+        return self.name if self.value is None else f"{self.name}={self.value}"
+
 
 @dataclass(frozen=True)
 class CommandLine:
     """The options of one start of kube-proxy, and the words that are not options.
 
-    `embedded` says that another program (k3s, RKE2) adds its own options.
+    `embedded` says that another program (k3s, RKE2) adds its own options. `replaced` contains the names of options that
+    this program ignores, because a later list replaces theirs.
     """
 
     source: SourceText
     options: tuple[GivenOption, ...]
     others: tuple[tuple[SourceText, Word], ...] = ()
     embedded: bool = False
+    replaced: frozenset[str] = frozenset()
 
 
 def looks_like_options(text: str) -> bool:
@@ -69,7 +81,14 @@ def looks_like_options(text: str) -> bool:
         re.match(rf"(?:--?|[{_DASHES}])[A-Za-z]", lines[0])
         or (assigned and re.search(r"--|^\s*\S+=\S*\s*$|=\s*[\"']", lines[0]))
         or _PROGRAM.match(lines[0])
+        or _K3S.match(lines[0])
     )
+
+
+def unit_of_k3s(text: str) -> Optional[int]:
+    """Return the place of the command in a unit of k3s or RKE2, or None."""
+    found = _K3S_UNIT.search(text) if _SECTION.search(text) else None
+    return found.start() if found else None
 
 
 def read(source: SourceText) -> Optional[CommandLine]:
@@ -77,7 +96,7 @@ def read(source: SourceText) -> Optional[CommandLine]:
     unit = _SECTION.search(source.content) is not None
     options: list[GivenOption] = []
     others: list[tuple[SourceText, Word]] = []
-    found = False
+    found = embedded = False
     for start, end in _logical_lines(source.content):
         if len(options) > _MAX_WORDS:
             break
@@ -85,10 +104,14 @@ def read(source: SourceText) -> Optional[CommandLine]:
         if words is None:
             continue
         found = True
+        if unit_of_k3s(source.content) is not None or any(_K3S_OPTION.match(word.text) for word in words):
+            embedded = True
+            options += _options_of_k3s(source, words)
+            continue
         more, rest = _options(source, words)
         options += more
         others += [(source, word) for word in rest]
-    return CommandLine(source, tuple(options), tuple(others)) if found and (options or others) else None
+    return CommandLine(source, tuple(options), tuple(others), embedded) if found and (options or others) else None
 
 
 def from_words(source: SourceText, words: Sequence[Word], embedded: bool = False) -> CommandLine:
@@ -136,16 +159,18 @@ def _words_of_line(text: str, start: int, end: int, unit: bool) -> Optional[list
         if unit:
             return None
         words = _split(text, start, end)
-        return words[1:] if words and _PROGRAM.fullmatch(words[0].text) else words
+        return words[1:] if words and (_PROGRAM.fullmatch(words[0].text) or _K3S.fullmatch(words[0].text)) else words
     name = assigned[1]
     if unit and name not in _UNIT_KEYS:
         return None
     words = _split(text, assigned.end(), end)
     if name == "ExecStart":
-        program = next((n for n, word in enumerate(words) if _PROGRAM.fullmatch(word.text.lstrip("-@+!:"))), None)
+        programs = (word.text.lstrip("-@+!:") for word in words)
+        program = next((n for n, text in enumerate(programs) if _PROGRAM.fullmatch(text) or _K3S.fullmatch(text)), None)
         return None if program is None else words[program + 1 :]
     if name == "Environment":
-        return [part for word in words for part in _split_again(text, word, skip_name=True)] or None
+        variables = (_split_again(text, word, skip_name=True) for word in words)
+        return [part for parts in variables for part in parts if parts[0].text[:1] in ("-", *_DASHES)] or None
     return [part for word in words for part in _split_again(text, word)]
 
 
@@ -199,6 +224,25 @@ def _word(text: str, start: int, end: int) -> tuple[Word, int]:
             parts.append(sign)
         place += 1
     return Word("".join(parts), start, place), place
+
+
+def _options_of_k3s(source: SourceText, words: Sequence[Word]) -> Iterator[GivenOption]:
+    """Yield the options that a command line of k3s or RKE2 passes to kube-proxy."""
+    rest = iter(words[:_MAX_WORDS])
+    for word in rest:
+        match = _K3S_OPTION.match(word.text)
+        if not match:
+            continue
+        value = word if match[0].endswith("=") else next(rest, None)
+        if value is None:
+            continue
+        text = value.text[match.end() :] if value is word else value.text
+        option = _embedded_option(source, Word(text, word.start, value.end))
+        name = source.content.find(f"{option.name}=", value.start, value.end)
+        place = name + len(option.name) + 1 if name >= 0 else value.end
+        if source.content[place : place + 1] in ("'", '"'):
+            place += 1
+        yield dataclasses.replace(option, value_start=place)
 
 
 def _options(source: SourceText, words: Sequence[Word]) -> tuple[list[GivenOption], list[Word]]:

@@ -16,23 +16,23 @@ from ipvsd.config.keys import SETTINGS
 from ipvsd.config.profiles import IPVS_OFF_BY_DEFAULT, Version
 from ipvsd.config.value_readers import SettingError, shown
 from ipvsd.config.yaml_tree import MAX_BYTES, Scalar
-from ipvsd.config.yaml_tree import Mapping as Map
 from ipvsd.kube_proxy import (
     config_formats,
     config_rules,
     document_settings,
+    misplaced_settings,
     node_comparison,
     option_settings,
     yaml_edits,
     yaml_repair,
 )
 from ipvsd.kube_proxy.command_line import CommandLine
-from ipvsd.kube_proxy.config_fields import API_VERSION, KIND
-from ipvsd.kube_proxy.config_formats import ConfigDocument, Contents, Misplaced, Unparsable
-from ipvsd.kube_proxy.findings import Effect, Finding, Severity
+from ipvsd.kube_proxy.config_fields import KIND
+from ipvsd.kube_proxy.config_formats import ConfigDocument, Contents, Unparsable
+from ipvsd.kube_proxy.findings import Effect, Finding, Severity, finding
 from ipvsd.kube_proxy.node_comparison import Node
 from ipvsd.kube_proxy.settings import Settings
-from ipvsd.kube_proxy.source_text import Edit, SourceText, lines_of
+from ipvsd.kube_proxy.source_text import Edit, SourceText
 
 # The newest version that has IPVS mode by default.
 DEFAULT_VERSION: Version = (IPVS_OFF_BY_DEFAULT[0], IPVS_OFF_BY_DEFAULT[1] - 1)
@@ -64,6 +64,14 @@ class Result:
     def has_errors(self) -> bool:
         return any(finding.severity is Severity.ERROR for finding in self.findings)
 
+    @property
+    def deciding(self) -> Optional[Settings]:
+        """Return the settings that contain the mode. They are those of a command line with --config if nothing else is.
+
+        A file can contain both, such as a DaemonSet and its ConfigMap.
+        """
+        return next((found for found in self.settings if not found.config_file), next(iter(self.settings), None))
+
 
 def parse_version(text: str) -> Version:
     """Return a version of Kubernetes. Raises SettingError."""
@@ -78,17 +86,17 @@ def check(data: bytes, versions: Versions, node: Node) -> Result:
     if unusable:
         place, problem, correction = unusable
         before = SourceText(data[:place].decode("utf-8-sig"))
-        finding = _finding(
+        unreadable = finding(
             before, len(before.content), "", problem, "kube-proxy exits: it cannot read the file", correction
         )
-        return Result(versions.requested or DEFAULT_VERSION, False, "", (finding,), ())
+        return Result(versions.requested or DEFAULT_VERSION, False, "", (unreadable,), ())
     text = data.decode("utf-8-sig")
     source = SourceText(text)
     contents = config_formats.read(source)
     findings: list[Finding] = []
     known = _version(versions, contents, source, findings)
     version = known or DEFAULT_VERSION
-    users, calico = node_comparison.mentions(text, iter(contents.others))
+    users, calico = node_comparison.mentions(contents.other_texts)
     node = dataclasses.replace(
         node,
         strict_arp_users=(
@@ -109,7 +117,7 @@ def check(data: bytes, versions: Versions, node: Node) -> Result:
         elif isinstance(part, Unparsable):
             findings.append(_unparsable(part))
         else:
-            findings.append(_misplaced(part))
+            findings.append(misplaced_settings.report(part))
     findings += _confusables(contents, everything)
     order = list(Severity)
     ordered = sorted(dict.fromkeys(findings), key=lambda found: (order.index(found.severity), found.line, found.column))
@@ -135,21 +143,6 @@ def _undecodable(data: bytes) -> Optional[tuple[int, str, str]]:
     return None
 
 
-def _finding(
-    source: SourceText,
-    place: int,
-    key: str,
-    problem: str,
-    consequence: str,
-    correction: str,
-    edits: tuple[Edit, ...] = (),
-    severity: Severity = Severity.ERROR,
-    effect: Effect = Effect.EXITS,
-) -> Finding:
-    line, column = source.position(place)
-    return Finding(severity, line, column, key, problem, effect, consequence, correction, edits)
-
-
 def _version(versions: Versions, contents: Contents, source: SourceText, findings: list[Finding]) -> Optional[Version]:
     own = None
     if contents.version:
@@ -157,7 +150,7 @@ def _version(versions: Versions, contents: Contents, source: SourceText, finding
             own = parse_version(contents.version)
         except SettingError as error:
             findings.append(
-                _finding(
+                finding(
                     source,
                     contents.version_place,
                     "kubeProxyVersion",
@@ -178,7 +171,7 @@ def _settings(part: Union[ConfigDocument, CommandLine], version: Version, node: 
         settings = document_settings.decode(part, version)
     else:
         settings = option_settings.decode(part, version)
-        if option_settings.has_config_file(part):  # that file sets the other fields
+        if settings.config_file:  # it sets the other fields
             return settings
     modules = node.config.modules if node.config else {}
     settings.schedulers = frozenset(
@@ -205,7 +198,7 @@ def _confusables(contents: Contents, everything: list[Settings]) -> Iterator[Fin
         action = f"replace the character with {shown(text)}" if text else "remove the character"
         if len(signs) > 1:
             action = f"write the line in ASCII: {_as_ascii(source, start, signs).strip()}"
-        yield _finding(
+        yield finding(
             source, place, names.get(line, match[0] if match else f"line {line}"),
             f"invalid character {describe_character(sign)}", "kube-proxy exits, or does not know the key",
             action, tuple(owner.edit(at, at + 1, new) for owner, at, new in signs),
@@ -229,105 +222,8 @@ def _unparsable(part: Unparsable) -> Finding:
         consequence, effect = "kubectl and kubeadm reject the file, and kube-proxy does not get it", Effect.IGNORES
     correction = found.text.strip() if found.text else "correct the line"
     place = min(start + found.column, end)
-    return _finding(part.source, place, found.key, found.problem, consequence, correction, edits, effect=effect)
-
-
-def _misplaced(part: Misplaced) -> Finding:
-    place = part.place
-    if part.kind == "chart":
-        return _finding(
-            part.source, place, part.key,
-            f"{part.detail} is not supported: its values are not kube-proxy's configuration",
-            "unknown: the chart decides", "check the rendered ConfigMap", (), Severity.WARNING, Effect.NONE,
-        )  # fmt: skip
-    if part.kind == "kubeconfig":
-        return _finding(
-            part.source, place, part.key, "this file is a kubeconfig, and not the configuration of kube-proxy",
-            "kube-proxy exits: the kind Config is not registered",
-            "set clientConnection.kubeconfig to its path, and give --config a KubeProxyConfiguration",
-        )  # fmt: skip
-    if part.kind == "no config.conf":
-        return _finding(
-            part.source, place, part.key, f"missing {part.key}: the ConfigMap contains no {KIND}",
-            "kube-proxy exits: it finds no file", f"add {part.key} with a {KIND}",
-        )  # fmt: skip
-    if part.kind == "kubeadm":
-        return _finding(
-            part.source, place, part.key, "unknown key 'kubeProxy': kubeadm has not read it since v1alpha3",
-            "kube-proxy never gets the setting: its ConfigMap has an empty mode",
-            f"use a separate {KIND} document", _separated(part.source, place), effect=Effect.IGNORES,
-        )  # fmt: skip
-    if part.kind == "disabled":
-        return _finding(
-            part.source, place, part.key, "kube-proxy is disabled: its arguments have no effect",
-            "kube-proxy does not run", "remove disable-kube-proxy or kube-proxy-arg", (), Severity.WARNING,
-            Effect.IGNORES,
-        )  # fmt: skip
-    if part.kind == "folded":
-        return _finding(
-            part.source, place, part.key, "invalid block scalar: '>' joins the lines, so they are not YAML",
-            "kube-proxy exits with a YAML error", f"write {part.key.partition('.')[2]}: |",
-            (part.source.edit(place, place + 1, "|"),),
-        )  # fmt: skip
-    if part.kind == "outside":
-        return _finding(
-            part.source, place, part.key, f"{part.key} is outside of the text of the configuration",
-            "kube-proxy never gets the setting", "indent the line as the others of that text",
-            _indented(part.source, place) if part.detail else (), effect=Effect.IGNORES,
-        )  # fmt: skip
-    if part.kind == "not an argument":
-        return _finding(
-            part.source, place, part.key, "invalid type: expected a string such as \"proxy-mode=ipvs\"",
-            "k3s exits: it cannot read its configuration", 'write "NAME=VALUE"',
-        )  # fmt: skip
-    problems = {
-        "no options": "no options of kube-proxy in the file",
-        "not a map": "invalid document: expected KEY: VALUE",
-        "empty": "the configuration is empty",
-        "nothing": f"no configuration of kube-proxy in the file, only {part.detail}",
-    }
-    correction = f"give a file with 'apiVersion: {API_VERSION}' and 'kind: {KIND}'"
-    return _finding(
-        part.source, place, part.key, problems[part.kind], "kube-proxy exits: the kind is missing", correction
-    )
-
-
-def _indented(source: SourceText, place: int) -> tuple[Edit, ...]:
-    """Return the edit that indents a line as the line before it, if that is longer indented."""
-    start = source.line_start(place)
-    before = next((line for line in reversed(lines_of(source.content[:start])) if line.strip()), "")
-    missing = len(before) - len(before.lstrip(" ")) - (place - start)
-    return (source.edit(place, place, " " * missing),) if missing > 0 else ()
-
-
-def _separated(source: SourceText, place: int) -> tuple[Edit, ...]:
-    """Return the edits that make a separate document of the configuration under kubeProxy."""
-    roots, _ = config_formats.parse(source.content)
-    for root in roots:
-        if not isinstance(root, Map) or root.span.style:
-            continue
-        numbers = [number for number, (key, _) in enumerate(root.items) if key.span.start == place]
-        config = config_formats.lookup(root.items[numbers[0]][1], "config") if numbers else None
-        if not numbers:
-            continue
-        removed = yaml_edits.remove(source, root, numbers[0])
-        kinds = [config_formats.lookup(other, "kind") for other in roots]
-        if not removed or any(isinstance(kind, Scalar) and kind.text == KIND for kind in kinds):
-            return yaml_edits.comment_out(source, root, numbers[0])
-        end = len(source.content[: yaml_edits.last_place(root)].rstrip())
-        given = {key.text for key, _ in config.items} if isinstance(config, Map) else set()
-        head = {"apiVersion": API_VERSION, "kind": KIND}
-        lines = [f"{key}: {text}" for key, text in head.items() if key not in given]
-        if isinstance(config, Map) and not config.span.style and config.items:
-            start = config.items[0][0].span.start
-            indent = start - source.line_start(start)
-            body = source.content[start - indent : yaml_edits.last_place(config)]
-            lines += [line[indent:] for line in re.split("\r?\n", body)]
-        elif config is not None:
-            return ()
-        document = "\n".join(("---", *lines))
-        return (*removed, source.insert_line(end, document))
-    return ()
+    key = found.key or f"line {part.source.position(place)[0]}"
+    return finding(part.source, place, key, found.problem, consequence, correction, edits, effect=effect)
 
 
 def _duplicates(contents: Contents) -> Mapping[ConfigDocument, Finding]:
@@ -343,7 +239,7 @@ def _duplicates(contents: Contents) -> Mapping[ConfigDocument, Finding]:
         line, _ = part.source.position(before.root.span.start)
         pair = config_formats.lookup_pair(part.root, "kind")
         place = pair[0].span.start if pair else part.root.span.start
-        found[part] = _finding(
+        found[part] = finding(
             part.source, place, "kind", f"duplicate {KIND}: the first one begins in line {line}",
             "kube-proxy reads only the first document, and kubeadm rejects the file", "keep one document",
             _commented(part), effect=Effect.IGNORES,

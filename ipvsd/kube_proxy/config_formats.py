@@ -6,18 +6,19 @@ forms are the manifest of a pod, a systemd unit, a list of options, and a config
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Optional, Union
 
 from ipvsd.config import confusables, yaml_tree
 from ipvsd.config.yaml_tree import DocumentError, Mapping, Node, Scalar, Sequence
-from ipvsd.kube_proxy import command_line
+from ipvsd.kube_proxy import command_line, k3s_config
 from ipvsd.kube_proxy.command_line import CommandLine, Word
 from ipvsd.kube_proxy.config_fields import FIELDS, KIND
-from ipvsd.kube_proxy.source_text import SourceText
+from ipvsd.kube_proxy.source_text import Edit, SourceText
 
 _CONFIG_KEY = "config.conf"  # in the ConfigMap of kubeadm
 _CHARTS = ("HelmChartConfig", "HelmChart")
@@ -38,13 +39,14 @@ class ConfigDocument:
 
 @dataclass(frozen=True)
 class Misplaced:
-    """A place that contains no usable configuration: `kind` says which, `key` and `node` the place."""
+    """A place that contains no usable configuration: `kind` says which. `edits` correct it, or are empty."""
 
     kind: str
     source: SourceText
     key: str
     place: int
     detail: str = ""
+    edits: tuple[Edit, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,7 @@ class Unparsable:
     in_config: bool  # kube-proxy itself reads the text
 
 
+_Pairs = list[tuple[Scalar, Node]]
 Part = Union[ConfigDocument, CommandLine, Misplaced, Unparsable]
 
 
@@ -70,6 +73,7 @@ class Contents:
     version: str = ""
     version_place: int = 0
     others: list[str] = field(default_factory=list)  # kinds of documents for other programs
+    other_texts: list[str] = field(default_factory=list)  # of these documents, without comments
     confusables: list[tuple[SourceText, int, str]] = field(default_factory=list)
 
 
@@ -108,7 +112,11 @@ def _read(source: SourceText, found: Contents) -> Contents:
         found.version, found.version_place = comment[1], comment.start(1)
     if command_line.looks_like_options(source.content):
         line = command_line.read(source)
-        found.parts.append(line or Misplaced("no options", source, "", 0))
+        unit = command_line.unit_of_k3s(source.content)
+        if line is None and unit is not None:
+            found.parts.append(Misplaced("no arguments", source, k3s_config.ARGUMENTS, unit, "command line"))
+        else:
+            found.parts.append(line or Misplaced("no options", source, "", 0))
         return found
     _read_yaml(source, found, _is_kubernetes(source.content), 0)
     return found
@@ -132,6 +140,8 @@ def _read_yaml(source: SourceText, found: Contents, foreign: bool, depth: int) -
         found.parts.append(Unparsable(source, error, not foreign))
     if len(found.parts) == before and not depth:
         kind = "nothing" if found.others else "empty"
+        if not {"ClusterConfiguration", "InitConfiguration"}.isdisjoint(found.others):
+            kind = "default of kubeadm"
         found.parts.append(Misplaced(kind, source, "kind" if found.others else "", 0, ", ".join(found.others[:5])))
 
 
@@ -180,11 +190,13 @@ def _is_json(text: str) -> bool:
 def _document(source: SourceText, root: Mapping, found: Contents, depth: int) -> None:
     items = _strings(root)
     kind, version = items.get("kind", ""), items.get("apiVersion", "")
-    arguments = [item for item in root.items if re.match(r"kube-proxy-arg\+?\Z", item[0].text)]
+    misspelt = [pair for pair in root.items if not kind and k3s_config.is_misspelt(pair[0].text)]
+    arguments = [item for item in root.items if k3s_config.name_of(item[0].text) == k3s_config.ARGUMENTS]
     if kind == KIND or "kubeproxy.config" in version:
         found.parts.append(ConfigDocument(source, root))
-    elif arguments:
-        _embedded(source, root, arguments, found)
+    elif arguments or misspelt or k3s_config.is_config(items):
+        _misspelt(source, (key for key, _ in misspelt), found, beside=bool(arguments))
+        _embedded(source, root, arguments, misspelt, found)
     elif kind == "List" or (kind.endswith("List") and lookup(root, "items")):
         _each_item(source, lookup(root, "items"), found, depth)
     elif kind == _CONFIG_MAP:
@@ -250,8 +262,8 @@ def _config_map(source: SourceText, root: Mapping, found: Contents, depth: int) 
     if not chosen:
         name = lookup(lookup(root, "metadata"), "name")
         # A ConfigMap of another program can be beside that of kube-proxy.
-        if texts and isinstance(name, Scalar) and "kube-proxy" not in name.text:
-            found.others.append(f"ConfigMap {name.text}"[:60])
+        if isinstance(name, Scalar) and name.text and "kube-proxy" not in name.text:
+            _of_other_program(source, root, found, f"ConfigMap {name.text}"[:60])
             return
         pair = lookup_pair(data, _CONFIG_KEY) or lookup_pair(root, "data")
         place = pair[0].span.start if pair else root.span.start
@@ -290,20 +302,52 @@ def _kubeadm(source: SourceText, root: Mapping, found: Contents) -> None:
         found.parts.append(Misplaced("kubeadm", source, "kubeProxy", pair[0].span.start))
 
 
-def _embedded(source: SourceText, root: Mapping, pairs: list[tuple[Scalar, Node]], found: Contents) -> None:
+def _embedded(source: SourceText, root: Mapping, pairs: _Pairs, misspelt: _Pairs, found: Contents) -> None:
     """Read the options in a configuration of k3s or RKE2."""
-    words = []
-    for key, node in pairs:
+    disabled = lookup_pair(root, k3s_config.DISABLE)
+    if disabled and isinstance(disabled[1], Scalar) and disabled[1].text.lower() == "true":
+        found.parts.append(Misplaced("disabled", source, k3s_config.DISABLE, disabled[0].span.start))
+    words: list[Word] = []
+    nodes = [item for _, node in misspelt for item in (node.items if isinstance(node, Sequence) else (node,))]
+    replaced = [Word(item.text, item.span.start, item.span.end) for item in nodes if isinstance(item, Scalar)]
+    first = k3s_config.first_applied([key.text for key, _ in pairs])
+    for number, (key, node) in enumerate(pairs):
         items = node.items if isinstance(node, Sequence) else (node,)
+        if number < first:
+            found.parts += _replaced(source, key, items, (other for other, _ in pairs[number + 1 :]))
         for item in items:
             if isinstance(item, Scalar) and item.kind != "null":
-                words.append(Word(item.text, item.span.start, item.span.end))
+                (replaced if number < first else words).append(Word(item.text, item.span.start, item.span.end))
             elif not isinstance(item, Scalar):
                 found.parts.append(Misplaced("not an argument", source, key.text, item.span.start))
-    disabled = lookup_pair(root, "disable-kube-proxy")
-    if disabled and isinstance(disabled[1], Scalar) and disabled[1].text.lower() == "true":
-        found.parts.append(Misplaced("disabled", source, "disable-kube-proxy", disabled[0].span.start))
-    found.parts.append(command_line.from_words(source, words, embedded=True))
+    if not pairs:
+        if not any(isinstance(part, Misplaced) and part.source is source for part in found.parts):
+            found.parts.append(Misplaced("no arguments", source, k3s_config.ARGUMENTS, root.span.start, "config.yaml"))
+        return
+    line = command_line.from_words(source, words, embedded=True)
+    ignored = command_line.from_words(source, replaced, embedded=True)
+    found.parts.append(dataclasses.replace(line, replaced=frozenset(option.name for option in ignored.options)))
+
+
+def _misspelt(source: SourceText, keys: Iterable[Scalar], found: Contents, beside: bool) -> None:
+    for key in keys:
+        name = k3s_config.ARGUMENTS + "+" * beside
+        quote = key.span.style or ""
+        edits = (source.edit(key.span.start, key.span.end, f"{quote}{name}{quote}"),)
+        found.parts.append(Misplaced("misspelt", source, key.text, key.span.start, name, edits))
+        beside = True
+
+
+def _replaced(
+    source: SourceText, key: Scalar, items: Iterable[Node], following: Iterator[Scalar]
+) -> Iterator[Misplaced]:
+    """Yield the part for a key whose value a later key replaces. The correction lets that key append."""
+    other = next(other for other in following if not other.text.endswith("+"))
+    if any(not isinstance(item, Scalar) or item.kind != "null" for item in items):
+        line, _ = source.position(other.span.start)
+        end = other.span.end - bool(other.span.style)  # before the quote
+        edits = (source.edit(end, end, "+"),)
+        yield Misplaced("replaced", source, key.text, key.span.start, str(line), edits)
 
 
 def _pod(source: SourceText, root: Mapping, found: Contents, kind: str) -> None:
@@ -324,7 +368,13 @@ def _pod(source: SourceText, root: Mapping, found: Contents, kind: str) -> None:
         start = 1 if words and "kube-proxy" in words[0].text else 0
         found.parts.append(command_line.from_words(source, words[start:]))
         return
-    found.others.append(kind or "a document without a kind")
+    _of_other_program(source, root, found, kind or "a document without a kind")
+
+
+def _of_other_program(source: SourceText, root: Mapping, found: Contents, name: str) -> None:
+    found.others.append(name)
+    text = source.content[root.span.start : root.span.end]
+    found.other_texts.append(re.sub(r"(?:^|(?<=\s))#[^\r\n]*", "", text))
 
 
 def _containers(node: Optional[Node], depth: int) -> Iterator[Mapping]:

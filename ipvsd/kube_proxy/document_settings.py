@@ -176,12 +176,27 @@ class _Decoder:
             root = self._settings.root
             if numbers and root and not item.span.style:
                 edits = _moved_into(self._source, item, numbers, kept)
-        edits += yaml_edits.remove(self._source, parent, number)
+        if not self._differs(item, kept, moved=bool(edits)):
+            edits += yaml_edits.remove(self._source, parent, number)
+        elif not parent.span.style:  # no value gets lost
+            edits += yaml_edits.comment_out(self._source, parent, number)
         self._settings.add(
             self._source, key.span.start, Severity.ERROR, name,
             f"duplicate key {shown(key.text)}, again in line {line}",
             Effect.IGNORES, f"{_LENIENT} this value: it uses the last one", f"keep one key {key.text!r}", edits,
         )  # fmt: skip
+
+    def _differs(self, item: Node, kept: Node, moved: bool) -> bool:
+        """Return whether a value contains something else than the one that kube-proxy uses."""
+        if not isinstance(item, Mapping) or not isinstance(kept, Mapping):
+            return self._text(item) != self._text(kept)
+        given = {key.text: self._text(value) for key, value in kept.items}
+        return any(
+            self._text(value) != given[key.text] if key.text in given else not moved for key, value in item.items
+        )
+
+    def _text(self, node: Node) -> str:
+        return node.text if isinstance(node, Scalar) else self._source.content[node.span.start : node.span.end].strip()
 
     def _unknown(self, path: str, node: Mapping, numbers: list[int]) -> None:
         """Report unknown keys. Keys with the same reason and the same correction share one finding."""

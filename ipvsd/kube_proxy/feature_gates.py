@@ -17,6 +17,7 @@ from ipvsd.config.profiles import IPVS_REMOVED, Version
 from ipvsd.config.value_readers import shown
 
 _FOREVER = (9, 0)
+LAST_COMPLETE: Version = (1, 36)  # the last version all of whose gates are known
 
 # NAME:SINCE:BEFORE:LOCKED, with the minor versions of Kubernetes. +23 is locked to true since 1.23, -23 to false.
 _GATES = """
@@ -186,6 +187,11 @@ def closest(name: str, version: Version) -> str:
     plain = name.strip().lower()
     close = next((other for other in existing if other.lower() == plain), None)
     return close or (spelling.nearest(name, existing, 0.8) if len(name) < 80 else None) or ""
+
+
+def may_be_newer(name: str, version: Version) -> bool:
+    """Return whether a name can be that of a gate that is newer than this list, and not another spelling of one."""
+    return version > LAST_COMPLETE and name.strip().lower() not in {known.lower() for known in gates()}
 
 
 def check(name: str, enabled: bool, version: Version) -> str:

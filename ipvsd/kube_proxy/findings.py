@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass
 
-from ipvsd.kube_proxy.source_text import Edit
+from ipvsd.kube_proxy.source_text import Edit, SourceText
 
 
 class Severity(enum.Enum):
@@ -41,3 +41,19 @@ class Finding:
     consequence: str  # the effect as a sentence
     correction: str  # the corrected text, or the action to take
     edits: tuple[Edit, ...] = ()
+
+
+def finding(
+    source: SourceText,
+    place: int,
+    key: str,
+    problem: str,
+    consequence: str,
+    correction: str,
+    edits: tuple[Edit, ...] = (),
+    severity: Severity = Severity.ERROR,
+    effect: Effect = Effect.EXITS,
+) -> Finding:
+    """Return a finding at a place of a text. The default is an error that ends kube-proxy."""
+    line, column = source.position(place)
+    return Finding(severity, line, column, key, problem, effect, consequence, correction, edits)

@@ -15,6 +15,7 @@ from ipvsd.config.yaml_tree import Mapping
 from ipvsd.kube_proxy import feature_gates, yaml_edits
 from ipvsd.kube_proxy.config_fields import MODES, NFTABLES_BY_DEFAULT
 from ipvsd.kube_proxy.findings import Effect, Severity
+from ipvsd.kube_proxy.k3s_config import ARGUMENTS
 from ipvsd.kube_proxy.settings import EXITS_VALIDATION, Setting, Settings
 from ipvsd.kube_proxy.source_text import Edit
 
@@ -23,9 +24,9 @@ _NFTABLES_KERNEL = "nftables (Linux 5.13 or later)"
 
 
 def mode_of(settings: Settings) -> str:
-    """Return the effective mode of kube-proxy, or an empty text if it is invalid or unknown."""
+    """Return the effective mode of kube-proxy, or an empty text if it is invalid, unknown or in another file."""
     setting = settings.known.get("mode")
-    if setting is not None and setting.value is None:
+    if settings.config_file or (setting is not None and setting.value is None):
         return ""
     mode = settings.get("mode", "") or "iptables"
     return mode if mode in MODES and MODES[mode][0] <= settings.version < MODES[mode][1] else ""
@@ -55,6 +56,8 @@ def check_mode(settings: Settings) -> None:
 def _no_mode(settings: Settings, setting: Optional[Setting]) -> None:
     """Report an empty mode, which means iptables mode on Linux."""
     keys = [key for finding in settings.findings for key in finding.key.split(", ")]
+    keys += settings.replaced
+    keys += ["mode" for finding in settings.findings if "'mode'" in finding.correction]  # a misspelt key
     if any(re.sub("[^a-z]", "", key.rpartition(".")[2].lower()) in ("mode", "proxymode") for key in keys):
         return  # the mode is in the file, in another place or form
     used = [item for item in settings.section("ipvs") if item.value and not is_default(item)]
@@ -151,7 +154,9 @@ def _added_option(settings: Settings, beside: Optional[Setting], text: str) -> t
         return (source.insert_line(option.end, f'{lead}"{text}"'),)
     if "[" in lead:
         return (source.edit(option.end, option.end, f', "{text}"'),)
-    return (source.edit(option.end, option.end, f" {text}"),) if not settings.embedded else ()
+    if settings.embedded:  # a list without brackets, or a command line of k3s
+        text = f"--{ARGUMENTS}={text}" if ARGUMENTS in source.content[option.start : option.end] else ""
+    return (source.edit(option.end, option.end, f" {text}"),) if text else ()
 
 
 def check_gates(settings: Settings) -> None:
@@ -162,6 +167,14 @@ def check_gates(settings: Settings) -> None:
             continue
         problem = feature_gates.check(name, setting.value, settings.version)
         if not problem:
+            continue
+        if feature_gates.may_be_newer(name, settings.version):
+            settings.add(
+                setting.source, setting.start, Severity.NOTE, setting.name,
+                f"{problem}: ipvsd knows all gates only up to 1.{feature_gates.LAST_COMPLETE[1]}",
+                Effect.NONE, "kube-proxy exits if its version does not have the gate",
+                "compare the name with 'kube-proxy --help'",
+            )  # fmt: skip
             continue
         reported += 1
         may_guess = reported <= _MAX_GUESSES and name not in feature_gates.gates()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Optional
 
@@ -121,17 +121,12 @@ def _strict_arp(settings: Settings, node: Node) -> None:
 def _masquerade_all(settings: Settings, node: Node, mode: str) -> None:
     path = "nftables.masqueradeAll" if mode == "nftables" else "iptables.masqueradeAll"
     setting = settings.given(path)
-    if not setting or setting.value is not True or not mode:
+    if not setting or setting.value is not True or not mode or not node.calico:
         return
-    problem = "masqueradeAll hides the addresses of clients from network policies, such as those of Calico"
-    if node.calico:
-        problem = (
-            f"masqueradeAll conflicts with the policies of Calico ({node.calico}): it hides the addresses of clients"
-        )
-    consequence = "kube-proxy masquerades all traffic to addresses of services"
+    problem = f"masqueradeAll conflicts with the policies of Calico ({node.calico}): it hides the addresses of clients"
     settings.report(
-        path, Severity.WARNING if node.calico else Severity.NOTE, problem, Effect.NONE, consequence,
-        settings.written(path, "false"), setting.replace("false", is_string=False) if node.calico else (),
+        path, Severity.WARNING, problem, Effect.NONE, "kube-proxy masquerades all traffic to addresses of services",
+        settings.written(path, "false"), setting.replace("false", is_string=False),
     )  # fmt: skip
 
 
@@ -217,8 +212,11 @@ def _timeouts(settings: Settings, config: Config) -> None:
         )
 
 
-def mentions(text: str, kinds: Iterator[str]) -> tuple[tuple[str, ...], str]:
-    """Return the programs that a file names and that require strictARP, and the evidence of Calico or an empty text."""
-    lower = " ".join((text, *kinds)).lower()
+def mentions(texts: Iterable[str]) -> tuple[tuple[str, ...], str]:
+    """Return the programs that documents name and that require strictARP, and the evidence of Calico or an empty text.
+
+    The documents are those of other programs, without comments.
+    """
+    lower = " ".join(texts).lower()
     users = tuple(name for name in ("MetalLB", "kube-vip") if name.lower() in lower)
     return users, "named in the file" if "calico" in lower else ""

@@ -13,14 +13,15 @@ from typing import Any, Optional, Union
 from ipvsd.config import spelling
 from ipvsd.config.profiles import Version
 from ipvsd.config.value_readers import shown
-from ipvsd.kube_proxy import values
-from ipvsd.kube_proxy.command_line import CommandLine, GivenOption
+from ipvsd.kube_proxy import joined_options, values
+from ipvsd.kube_proxy.command_line import CommandLine, GivenOption, Word
 from ipvsd.kube_proxy.config_fields import OPTIONS, Option, Type
 from ipvsd.kube_proxy.findings import Effect, Severity
-from ipvsd.kube_proxy.settings import Setting, Settings, remove_option
+from ipvsd.kube_proxy.k3s_config import ARGUMENTS
+from ipvsd.kube_proxy.settings import EXITS_PARSING, Setting, Settings, remove_option
+from ipvsd.kube_proxy.source_text import Edit, SourceText
 from ipvsd.kube_proxy.values import Invalid
 
-EXITS_PARSING = "kube-proxy exits: it cannot parse its options"
 _TRUE, _FALSE = "1 t T TRUE true True".split(), "0 f F FALSE false False".split()  # Go's strconv.ParseBool
 _MAX_GUESSES = 20  # a guess takes a millisecond
 _NUMBER = {Type.INTEGER, Type.UNSIGNED}
@@ -30,17 +31,23 @@ _DURATION = {Type.DURATION, Type.DURATION_OR_NULL, Type.DURATION_OR_NUMBER}
 def decode(line: CommandLine, version: Version) -> Settings:
     """Return the settings of a command line, with the findings of parsing."""
     start = line.options[0].start if line.options else 0
-    settings = Settings(line.source, version, start, embedded=line.embedded)
-    config = next((option for option in line.options if _canonical(option.name) == "config"), None)
     last = {_canonical(option.name): option for option in line.options}
+    config = last.get("config")
+    config_file = (config.value if config else None) or ""
+    settings = Settings(line.source, version, start, embedded=line.embedded, config_file=config_file)
+    settings.replaced = frozenset(map(_canonical, line.replaced))
+    if _depends_on_k3s_config(line):
+        settings.config_file = "the configuration file of k3s or RKE2"
     ignored: list[GivenOption] = []
     for option in line.options:
         known = OPTIONS.get(_canonical(option.name))
+        if joined_options.report(settings, option):
+            continue
         if known is None or not known.exists(version):
             _unknown(settings, option, known)
         elif option.dashes != "--" and not line.embedded:  # k3s adds the dashes
             _dashes(settings, option)
-        elif config and not known.beside_config:
+        elif config_file and not known.beside_config:
             ignored.append(option)
         elif last[known.name] is not option and known.type not in (Type.STRINGS, Type.SWITCHES):
             _duplicate(settings, option, last[known.name])
@@ -50,20 +57,33 @@ def decode(line: CommandLine, version: Version) -> Settings:
         settings.add(
             word_source, word.start, Severity.ERROR, word.text[:60],
             f"invalid argument {shown(word.text)}: not an option",
-            Effect.EXITS, EXITS_PARSING, "write --NAME=VALUE", (word_source.edit(word.start, word.end, ""),),
+            Effect.EXITS, EXITS_PARSING, "write --NAME=VALUE", _as_option(line, word_source, word),
         )  # fmt: skip
     if config and ignored:
         _ignored(settings, config, ignored)
     return settings
 
 
-def has_config_file(line: CommandLine) -> bool:
-    """Return whether a file sets most fields."""
-    return any(_canonical(option.name) == "config" and option.value for option in line.options)
-
-
 def _canonical(name: str) -> str:
     return name.replace("_", "-")
+
+
+def _depends_on_k3s_config(line: CommandLine) -> bool:
+    """Return whether the line is one of k3s that says nothing about the mode. Then config.yaml can contain it."""
+    said = any(option.name == "proxy-mode" or option.name.startswith("ipvs-") for option in line.options)
+    texts = (option.source.content[option.start : option.end] for option in line.options)
+    return line.embedded and not said and any(ARGUMENTS in text for text in texts)
+
+
+def _as_option(line: CommandLine, source: SourceText, word: Word) -> tuple[Edit, ...]:
+    """Return the edits that turn a word into an option, or into the value of the option before it."""
+    if _canonical(word.text.partition("=")[0]) in OPTIONS and "=" in word.text:
+        begin = source.content.find(word.text, word.start, word.end)
+        return (source.edit(begin, begin, "--"),) if begin >= 0 else ()
+    before = [option for option in line.options if option.source is source and option.end <= word.start]
+    if before and before[-1].value == "" and not source.content[before[-1].end : word.start].strip(" \t"):
+        return (source.edit(before[-1].end, word.start, ""),)
+    return ()
 
 
 def _ignored(settings: Settings, config: GivenOption, ignored: list[GivenOption]) -> None:
@@ -74,7 +94,6 @@ def _ignored(settings: Settings, config: GivenOption, ignored: list[GivenOption]
         f"ignored beside --config: {', '.join(f'--{option.name}' for option in ignored[:5])}", Effect.IGNORES,
         f"kube-proxy ignores {them}, and uses only the file {shown(config.value or '')}",
         f"set {them} in that file: {', '.join(filter(None, (_as_field(option) for option in ignored[:5])))}",
-        tuple(edit for option in ignored for edit in remove_option(option)),
     )  # fmt: skip
 
 
@@ -93,13 +112,16 @@ def _dashes(settings: Settings, option: GivenOption) -> None:
 
 def _unknown(settings: Settings, option: GivenOption, known: Union[Option, None]) -> None:
     name, version = _canonical(option.name), settings.version
-    edits = remove_option(option)
+    edits: tuple[Edit, ...] = remove_option(option) if known else ()
     problem, correction = f"unknown option {shown(option.name)}", "remove it"
     if known and known.before <= version:
         problem += ", removed in {}.{}".format(*known.before) if known.before > (1, 20) else ", removed before 1.20"
         correction = "use --cleanup" if name.startswith("cleanup-") else correction
     elif known:
         problem += ": exists since {}.{}, not in {}.{}".format(*known.since, *version)
+    elif _pair(option, version):
+        pair = "{}={}".format(*_pair(option, version))
+        problem, correction, edits = f"missing '=' in {shown(option.text)}", f"write {pair}", _written(option, pair)
     elif sum(finding.problem.startswith("unknown") for finding in settings.findings) < _MAX_GUESSES:
         close = _close(name, version)
         if close:
@@ -110,6 +132,18 @@ def _unknown(settings: Settings, option: GivenOption, known: Union[Option, None]
     settings.add(
         option.source, option.start, Severity.ERROR, name, problem, Effect.EXITS, EXITS_PARSING, correction, edits
     )
+
+
+def _pair(option: GivenOption, version: Version) -> tuple[str, ...]:
+    """Return the name and the value of an option in which another sign is between them, or nothing."""
+    match = re.match(r"\s*([A-Za-z][\w-]*)\s*[:=\s]\s*([^\s:=].*?)\s*\Z", option.text)
+    known = OPTIONS.get(_canonical(match[1])) if match else None
+    return (match[1], match[2]) if match and known and known.exists(version) else ()
+
+
+def _written(option: GivenOption, text: str) -> tuple[Edit, ...]:
+    begin = option.source.content.find(option.text, option.start, option.end)
+    return (option.source.edit(begin, begin + len(option.text), text),) if begin >= 0 else ()
 
 
 @functools.lru_cache(maxsize=64)
@@ -128,7 +162,7 @@ def _duplicate(settings: Settings, option: GivenOption, other: GivenOption) -> N
         option.source, option.start, Severity.WARNING, _canonical(option.name),
         f"duplicate option --{option.name}, again in line {line}", Effect.IGNORES,
         "kube-proxy ignores this value: it uses the last one", f"keep one option --{option.name}",
-        remove_option(option),
+        remove_option(option) if option.value == other.value else (),
     )  # fmt: skip
 
 

@@ -14,6 +14,7 @@ from ipvsd.kube_proxy.config_fields import OPTIONS
 from ipvsd.kube_proxy.findings import Effect, Finding, Severity
 from ipvsd.kube_proxy.source_text import Edit, SourceText
 
+EXITS_PARSING = "kube-proxy exits: it cannot parse its options"
 EXITS_DECODING = "kube-proxy exits with a decoding error"
 EXITS_VALIDATION = "kube-proxy exits with a validation error"
 
@@ -40,6 +41,8 @@ class Setting:
             if self.option.value is None:
                 return ()
             end = self.option.value_start + len(self.option.value)
+            if self.source.content[self.option.value_start : end] != self.option.value:  # quotes or escapes within it
+                return ()
             return (self.source.edit(self.option.value_start, end, text),)
         assert self.node is not None
         always = self.parent is not None and yaml_edits.is_json(self.parent)
@@ -81,6 +84,8 @@ class Settings:
     start: int  # the place of the whole configuration
     root: Optional[Mapping] = None  # of a document
     embedded: bool = False  # k3s or RKE2 adds its own options
+    replaced: frozenset[str] = frozenset()  # options in lists without effect
+    config_file: str = ""  # the file of --config, which sets the mode and most fields
     schedulers: frozenset[str] = frozenset()  # those outside of the kernel that ipvsd manages
     known: dict[str, Setting] = field(default_factory=dict)
     findings: list[Finding] = field(default_factory=list)
@@ -152,13 +157,16 @@ class Settings:
         self.findings.append(Finding(severity, line, column, key, problem, effect, consequence, correction, edits))
 
     def reject(self, setting: Setting, problem: str, consequence: str, correction: str, is_string: bool = True) -> None:
-        """Report an invalid value that ends kube-proxy. Without a likely correction, the correction disables it."""
+        """Report an invalid value that ends kube-proxy.
+
+        Without a likely correction, the setting becomes a comment. An option cannot become one, and stays.
+        """
         edits = setting.replace(correction, is_string) if correction else ()
         shown = yaml_edits.quoted(correction) if is_string and not setting.option else correction
         text = setting.written(shown) if correction else f"correct or remove {setting.name}"
         self.add(
             setting.source, setting.start, Severity.ERROR, setting.name, problem, Effect.EXITS, consequence, text,
-            edits or setting.remove(),
+            edits or (() if setting.option else setting.remove()),
         )  # fmt: skip
 
 

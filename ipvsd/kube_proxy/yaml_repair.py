@@ -21,7 +21,10 @@ _KEYS = {path.rpartition(".")[2] for path in FIELDS}
 
 
 class Repair(NamedTuple):
-    """A correction of a text: the problem, the line (from 0), and the new text of that line, or None if unknown."""
+    """A correction of a text: the problem, the line (from 0), and the new text of that line, or None if unknown.
+
+    `key` is empty if the line has no key, or if the key is not the subject.
+    """
 
     problem: str
     line: int
@@ -43,17 +46,17 @@ def explain(content: str, error: DocumentError) -> Repair:
             break
         reached = _error_line(lines, number, text)
         if reached > line + 1 and (best is None or reached > best[0]):
-            best = reached, Repair(problem or plain, number, 0, text, _key(lines[number], number, problem))
+            best = reached, Repair(problem or plain, number, 0, text, _key(lines[number], problem))
     if best:
         repair = best[1]
         indent = len(lines[repair.line]) - len(lines[repair.line].lstrip())
         return repair._replace(column=column if repair.line == line else indent)
-    return Repair(plain, line, column, None, _key(lines[line], line, ""))
+    return Repair(plain, line, column, None, _key(lines[line], ""))
 
 
-def _key(line: str, number: int, problem: str) -> str:
+def _key(line: str, problem: str) -> str:
     match = re.match(r"[ \t]*(?:-[ ]+)?[\"']?([A-Za-z][\w./-]*)", line)
-    return match[1] if match and "tab" not in problem else f"line {number + 1}"
+    return match[1] if match and "tab" not in problem else ""
 
 
 def _error_line(lines: list[str], number: int, text: str) -> int:

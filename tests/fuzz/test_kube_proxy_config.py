@@ -17,6 +17,7 @@ from ipvsd.kube_proxy.config_fix import fix
 from ipvsd.kube_proxy.node_comparison import Node
 from tests.fuzz.inputs import hostile, lines
 from tests.fuzz.properties import fuzz
+from tests.test_kube_proxy_fix import named
 
 SLOW = 5.0  # seconds that PyYAML may use for the largest input here
 NODE = Node(config=Config(), cpus=2, strict_arp_users=("MetalLB (here)",), calico="here")
@@ -120,6 +121,13 @@ def test_a_corrected_file_stays(data: bytes, versions: Versions) -> None:
     if not fixed.result.has_errors:
         assert fix(fixed.text.encode(), versions, NODE).text == fixed.text
     assert len(fixed.text) < 10 * len(data) + 2000
+
+
+@fuzz(FILE, seconds=SLOW, quick=40)
+def test_a_correction_loses_no_mode_and_no_scheduler(data: bytes) -> None:
+    text = data.decode("utf-8", "replace")
+
+    assert named(text) <= named(fix(data, Versions(), NODE).text) or not fix(data, Versions(), NODE).text
 
 
 @fuzz(GOOD, quick=20)
