@@ -82,10 +82,11 @@ def test_a_correction_keeps_the_settings(text: str, corrected: str | None) -> No
     assert fixed.result.has_errors is (corrected is None)
 
 
-@pytest.mark.parametrize("text", [*CORRECTED, *CASES, *GOOD])
-def test_a_correction_loses_no_mode_and_no_scheduler(text: str) -> None:
-    text = {**CORRECTED, **CASES}[text][0] if text in {**CORRECTED, **CASES} else GOOD[text]
+INPUTS = {**{name: case[0] for name, case in (*CORRECTED.items(), *CASES.items())}, **GOOD}
 
+
+@pytest.mark.parametrize("text", INPUTS.values(), ids=INPUTS)
+def test_a_correction_loses_no_mode_and_no_scheduler(text: str) -> None:
     for given in (text, in_config_map(text)):
         assert named(given) <= named(fix(given.encode(), Versions(), Node()).text)
 
