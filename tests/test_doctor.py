@@ -186,13 +186,116 @@ def test_an_empty_table(tree: Path) -> None:
 def test_a_kube_proxy_that_ended_with_a_known_error(tree: Path) -> None:
     line = b'E1127 x.go:1] "Could not create dummy VS" err="no such file" scheduler="mh"\n'
 
-    found = examine(tree, outputs={"kube-proxy": Output(0, line)})
+    found = examine(tree, outputs={OWN_LOG: entries(line)})
 
     assert first(found) == "kube_proxy_scheduler_missing"
 
 
+OWN_LOG = "SYSLOG_IDENTIFIER=kube-proxy"
+
+
+def entries(text: bytes, unit: str = "kube-proxy.service", pid: int = 600) -> Output:
+    """Return lines of a unit as `journalctl -r -o json` prints them."""
+    lines = text.decode().splitlines()
+    documents = [{"MESSAGE": line, "_PID": str(pid), "_SYSTEMD_UNIT": unit} for line in reversed(lines)]
+    return Output(0, "".join(f"{json.dumps(item)}\n" for item in documents).encode())
+
+
+def unit_state(unit: str, active: str, sub: str, result: str, restarts: int = 0) -> Output:
+    text = f"Result={result}\nNRestarts={restarts}\nId={unit}\nActiveState={active}\nSubState={sub}\n"
+    return Output(0, text.encode())
+
+
 def test_a_stopped_kube_proxy_is_no_finding(tree: Path) -> None:
-    assert examine(tree, outputs={"kube-proxy": Output(0, b"I1127 x.go:1] bye\nE1127 something else\n")}) == []
+    log = entries(b"I1127 x.go:1] bye\nE1127 something else\nE1127 bind: address already in use\n")
+    stopped = unit_state("kube-proxy.service", "inactive", "dead", "success")
+
+    assert examine(tree, outputs={OWN_LOG: log, "systemctl": stopped}) == []
+
+
+@pytest.mark.parametrize(("active", "sub"), [("failed", "failed"), ("activating", "auto-restart")])
+def test_a_kube_proxy_that_ended_with_an_unknown_error(active: str, sub: str, tree: Path) -> None:
+    line = 'E1127 run.go:74] "command failed" err="an error that nobody knows"'
+    state = unit_state("kube-proxy.service", active, sub, "exit-code")
+
+    (found,) = examine(tree, outputs={OWN_LOG: entries(f"I1 x\n{line}\nusage\n".encode()), "systemctl": state})
+
+    assert (found.id, found.severity) == ("kube_proxy_failed", Severity.ERROR)
+    assert found.evidence[0] == f"journalctl -u kube-proxy.service: {line}"
+    assert "Result=exit-code" in found.evidence[1]
+
+
+def test_a_container_that_ended_with_an_unknown_error(tree: Path) -> None:
+    path = f"var/log/containers/kube-proxy-x_kube-system_kube-proxy-{'f' * 64}.log"
+    stopped = "2026-11-27T00:40:05.1234567Z stderr F E1127 reflector.go:1] the server is away\n"
+    put(tree, path, stopped)
+    assert examine(tree) == []
+
+    put(tree, path, f"{stopped}2026-11-27T00:40:05.1234567Z stderr F F1127 server.go:1] unheard of\n")
+    (found,) = examine(tree)
+    assert (found.id, found.evidence[0]) == ("kube_proxy_failed", f"/{path}: F1127 server.go:1] unheard of")
+
+    put(tree, "proc/stat", "btime 4000000000\n")  # it is from the former boot
+    assert examine(tree) == []
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("E1127 listen tcp 127.0.0.1:10249: bind: address already in use", "kube_proxy_address_in_use"),
+        ("F1127 can't use the IPVS proxier: ipvs not supported", "kube_proxy_ipvs_unsupported"),
+        ("E1127 unheard of", "kube_proxy_unanswering"),
+    ],
+)
+def test_a_kube_proxy_that_does_not_answer(line: str, expected: str, tree: Path) -> None:
+    other = {"/": (200, b"another program")}
+
+    (found,) = examine(tree, other, outputs={f"_PID={PID}": Output(0, f"I1 x\n{line}\n".encode())})
+
+    assert found.id == expected
+    assert line in found.evidence[0]
+
+
+def test_a_kube_proxy_that_has_just_started_may_not_answer_yet(tree: Path) -> None:
+    put_kube_proxy(tree, age=5)
+
+    assert examine(tree, {"/": (200, b"")}, outputs={f"_PID={PID}": Output(0, b"E1127 retrying\n")}) == []
+
+
+def test_an_error_counts_in_every_mode(tree: Path) -> None:
+    put_kube_proxy(tree, config="mode: iptables\n")
+    config = parse([("file", b"profiles: [lvs-full]\n")])
+    log = {f"_PID={PID}": Output(0, b"E1127 Failed to execute iptables-restore\n")}
+
+    found = examine(tree, answers(mode="iptables", requested="iptables"), config, log)
+
+    assert "kube_proxy_iptables_restore_failed" in [item.id for item in found]
+
+
+def test_a_k3s_that_restarts_because_of_its_kube_proxy(tree: Path) -> None:
+    fatal = 'level=fatal msg="kube-proxy exited: ipvs is not supported"'
+    log = entries(f"E1 kubelet.go:1] a\n{fatal}\n".encode(), "k3s.service")
+    waiting = unit_state("k3s.service", "activating", "auto-restart", "exit-code", 7)
+
+    (found,) = examine(tree, outputs={"SYSLOG_IDENTIFIER=k3s": log, "systemctl": waiting})
+    assert (found.id, found.evidence[0]) == ("kube_proxy_ipvs_unsupported", f"journalctl -u k3s.service: {fatal}")
+
+    running = unit_state("k3s.service", "active", "running", "success")
+    assert examine(tree, outputs={"SYSLOG_IDENTIFIER=k3s": log, "systemctl": running}) == []
+    kubelet = entries(b"E1 kubelet.go:1] a\n", "k3s.service")
+    assert examine(tree, outputs={"SYSLOG_IDENTIFIER=k3s": kubelet, "systemctl": waiting}) == []
+
+
+def test_the_former_start_of_a_k3s_explains_why_it_does_not_answer(tree: Path) -> None:
+    put_process(tree, PID, "k3s-server", ["k3s", "server"], "system.slice/k3s.service", age=5)
+    put(tree, "etc/rancher/k3s/config.yaml", "kube-proxy-arg: [proxy-mode=ipvs, metrics-bind-address=127.0.0.1:1]\n")
+    former = entries(b'level=fatal msg="kube-proxy exited: ipvs is not supported"\n', "k3s.service", 600)
+    restarted = unit_state("k3s.service", "active", "running", "success", 7)
+
+    (found,) = examine(tree, outputs={"_SYSTEMD_UNIT=k3s.service": former, "systemctl": restarted})
+
+    assert found.id == "kube_proxy_ipvs_unsupported"
+    assert "NRestarts=7" in found.evidence[1]
 
 
 def test_a_kube_proxy_in_another_network_namespace(tree: Path) -> None:

@@ -14,8 +14,8 @@ from ipvsd.commands.output import EX_CANNOT_TELL, print_errors, print_json, prin
 from ipvsd.config import config_files
 from ipvsd.config.profiles import IPTABLES_LEGACY, IPTABLES_NFT
 from ipvsd.config.schema import Config
-from ipvsd.discovery import log_reader
 from ipvsd.discovery.running import Get
+from ipvsd.discovery.unit_log import Run
 from ipvsd.doctor import (
     boot,
     bundle,
@@ -86,9 +86,7 @@ class Diagnosis:
     report: Report
 
 
-def diagnose(
-    root: str, config: Config, get: Optional[Get] = None, run: Optional[log_reader.Run] = None
-) -> Optional[Diagnosis]:
+def diagnose(root: str, config: Config, get: Optional[Get] = None, run: Optional[Run] = None) -> Optional[Diagnosis]:
     """Examine the node whose files are under a root.
 
     Without `get` and `run`, as for a root other than /, kube-proxy is not asked, and no program is run.

@@ -14,7 +14,8 @@ from ipvsd.conflicts.external_setting import Program
 from ipvsd.discovery import log_reader, running
 from ipvsd.discovery.processes import Kind
 from ipvsd.discovery.running import Get, KubeProxy
-from ipvsd.doctor import denials, interfaces, remains
+from ipvsd.discovery.unit_log import Run
+from ipvsd.doctor import denials, interfaces, kube_proxy_log, remains
 from ipvsd.doctor.conntrack import ConntrackFacts
 from ipvsd.doctor.containment import PlaceFacts
 from ipvsd.doctor.daemon import DaemonFacts
@@ -60,7 +61,7 @@ class Facts:
     unchecked: Sequence[str] = ()
 
 
-def observe(root: str, kernel: Kernel, get: Optional[Get], run: Optional[log_reader.Run]) -> Facts:
+def observe(root: str, kernel: Kernel, get: Optional[Get], run: Optional[Run]) -> Facts:
     """Read all facts. Without `get` and `run`, kube-proxy is not asked, and no program is run."""
     return _Observer(root, kernel, get, run).facts()
 
@@ -68,7 +69,7 @@ def observe(root: str, kernel: Kernel, get: Optional[Get], run: Optional[log_rea
 class _Observer:
     """One observation. Reads that fail become entries of `unchecked`."""
 
-    def __init__(self, root: str, kernel: Kernel, get: Optional[Get], run: Optional[log_reader.Run]) -> None:
+    def __init__(self, root: str, kernel: Kernel, get: Optional[Get], run: Optional[Run]) -> None:
         self._root, self._kernel, self._get, self._run = root, kernel, get, run
         self._host = LinuxHost(root)
         self._unchecked: list[str] = []
@@ -237,7 +238,8 @@ class _Observer:
         interface: bool,
         modules: Collection[str],
     ) -> ProxyFacts:
-        log = log_reader.read(self._root, proxy.process if proxy else None, self._run)
+        silent = proxy is not None and proxy.silent
+        log = log_reader.read(self._root, proxy.process if proxy else None, self._run, silent)
         if log.problem:
             self._missed(f"the log of kube-proxy: {log.problem}")
         return ProxyFacts(
@@ -247,7 +249,8 @@ class _Observer:
             interface,
             log,
             log_errors.last_known(log.start, fatal_only=True, recent=len(log.start)) if proxy else None,
-            log_errors.last_known(log.lines, fatal_only=proxy is None),
+            kube_proxy_log.explained(log, proxy is None),
+            kube_proxy_log.last_error(log, proxy is None),
         )
 
     def _chains(self) -> Sequence[str]:

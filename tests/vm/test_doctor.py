@@ -541,6 +541,7 @@ ELSEWHERE = {
     sections.SYSCTL_CHANGED: "test_rivals.py, and the sandboxes of tests/differential",
     sections.CONTAINER: "test_container.py",
     sections.DENIED: "no profile of the machine denies what kube-proxy does",
+    sections.NO_ANSWER: "test_doctor.py; here an effect of causes in other sections",
     sections.UNHEALTHY: "an effect of causes in other sections",
     sections.REMOVED: "Debian has no kube-proxy 1.35",
     sections.FIREWALLD: "the machine has no firewalld",
