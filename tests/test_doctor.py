@@ -98,7 +98,12 @@ def test_a_healthy_node_is_one_line(tree: Path, capsys: Capture) -> None:
     assert main(["doctor", "--root", str(tree)]) == 0
     out = capsys.readouterr().out
     assert out.startswith("no problem found: ready: ")
-    assert " ".join(out.split()).endswith("kube-proxy does not run")
+    assert out.endswith("; kube-proxy does not run\n")
+    put_kube_proxy(tree)
+    assert main(["doctor", "--root", str(tree)]) == 0
+    with_kube_proxy = capsys.readouterr().out
+    assert with_kube_proxy.endswith("; kube-proxy: mode ipvs (configured), scheduler rr, 3 virtual services\n")
+    assert (out.count("\n"), with_kube_proxy.count("\n")) == (1, 1)
 
 
 def test_a_kube_proxy_that_has_just_started_has_an_empty_table(tree: Path) -> None:
@@ -511,7 +516,32 @@ def test_check_and_status_show_one_line(tree: Path, capsys: Capture) -> None:
     main(["check", "--root", str(tree)])
 
     (line,) = [line for line in capsys.readouterr().out.split("\n") if line.startswith("kube-proxy")]
-    assert line == "kube-proxy: mode iptables (configured) (this contradicts the configuration: run"
+    assert line == "kube-proxy: mode iptables (configured) (this contradicts the configuration: run 'ipvsd doctor')"
+
+
+@pytest.mark.parametrize(
+    ("settings", "contradicts"),
+    [
+        ("scheduler: rr", False),
+        ("scheduler: mh", True),
+        ("scheduler: round-robin", True),
+        ("strictARP: true", True),
+        ("strictARP: false", False),
+    ],
+)
+def test_the_line_refers_to_doctor_if_ipvsd_does_not_manage_a_setting(
+    settings: str, contradicts: bool, tree: Path, capsys: Capture
+) -> None:
+    put_kube_proxy(tree, config=f"mode: ipvs\nipvs: {{{settings}}}\n")
+
+    main(["check", "--root", str(tree)])
+
+    assert ("run 'ipvsd doctor'" in capsys.readouterr().out) is contradicts
+    found = doctor.diagnose(str(tree), Config())
+    assert found is not None
+    assert (
+        bool({"configurations_differ", "scheduler_unavailable"} & {item.id for item in found.findings}) is contradicts
+    )
 
 
 # --- the bundle -------------------------------------------------------------------------

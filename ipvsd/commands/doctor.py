@@ -133,21 +133,20 @@ def build_document(diagnosis: Diagnosis, config: Config) -> dict[str, Any]:
             diagnosis.facts.proxy.proxy,
             diagnosis.facts.proxy.table,
             diagnosis.facts.proxy.interface,
-            config.profiles,
+            kube_proxy_line.managed_by(diagnosis.report, config.profiles),
         ),
         "unchecked": list(diagnosis.facts.unchecked),
     }
 
 
 def _lines(diagnosis: Diagnosis, document: dict[str, Any]) -> Iterator[str]:
-    proxy = kube_proxy_line.text(document["kube_proxy"])
+    proxy = kube_proxy_line.text(document["kube_proxy"], hint="")
     if not document["findings"]:
         line = f"no problem found: {document['summary']}; {proxy or 'kube-proxy does not run'}"
-        yield from formatting.folded(line, "32")
+        yield formatting.colour(line, "32")  # one line, also in a pipe
     else:
         yield from formatting.folded(_counts(diagnosis.findings))
-        if proxy:
-            yield from formatting.folded(proxy)
+        yield from filter(None, [proxy])
     for item in document["findings"]:
         yield ""
         yield from _finding(item)

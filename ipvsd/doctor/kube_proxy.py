@@ -57,6 +57,7 @@ def findings(facts: ProxyFacts, config: Config) -> Iterator[Finding]:
     yield from kube_proxy_log.running(proxy, facts.log, facts.logged, facts.last_error)
     if proxy.mode == known_values.IPVS:
         yield from _table(facts, proxy)
+    if (proxy.mode or wanted) == known_values.IPVS:
         yield from _agreement(proxy, config)
     yield from _health(proxy)
     if known_values.IPVS in (wanted, proxy.mode):
