@@ -327,6 +327,17 @@ def test_versions_that_deprecate_or_remove_ipvs_mode(version: str, severity: Sev
     assert [item.severity for item in found] == ([severity] if severity else [])
 
 
+@pytest.mark.parametrize(("version", "reported"), [("v1.36.0", False), ("v1.40.0", True), ("v1.43.0", True)])
+def test_a_note_about_the_configured_version_replaces_only_an_equal_finding(
+    version: str, reported: bool, tree: Path
+) -> None:
+    config = parse([("file", b"kubeProxyVersion: '1.35'\n")])
+
+    found = examine(tree, answers(version=version), config)
+
+    assert ("ipvs_mode_deprecated" in [item.id for item in found]) is reported
+
+
 def test_settings_that_ipvsd_lacks(tree: Path) -> None:
     put_kube_proxy(tree, config="mode: ipvs\nipvs: {scheduler: lc, strictARP: false}\n")
 

@@ -291,14 +291,8 @@ def _version(proxy: KubeProxy, config: Config) -> Iterator[Finding]:
     if version is None or version < profiles.IPVS_DEPRECATED:
         return
     text = proxy.version_text or f"{version[0]}.{version[1]}"
-    fate = (
-        "removed"
-        if version >= profiles.IPVS_REMOVED
-        else "off by default (feature gate KubeProxyIPVS)"
-        if version >= profiles.IPVS_OFF_BY_DEFAULT
-        else "deprecated, off by default in 1.40, and removed in 1.43"
-    )
-    if config.kube_proxy is not None and config.kube_proxy >= profiles.IPVS_DEPRECATED:
+    fate = _fate(version)
+    if config.kube_proxy is not None and _fate(config.kube_proxy) == fate:
         return  # a note about the configured version already says so
     yield Finding(
         "ipvs_mode_deprecated",
@@ -310,3 +304,12 @@ def _version(proxy: KubeProxy, config: Config) -> Iterator[Finding]:
         f"{change(proxy.process, 'mode: nftables', 'proxy-mode=nftables')}",
         sections.REMOVED,
     )
+
+
+def _fate(version: tuple[int, int]) -> str:
+    """Return what has become of IPVS mode in a version, or an empty text before its deprecation."""
+    if version >= profiles.IPVS_REMOVED:
+        return "removed"
+    if version >= profiles.IPVS_OFF_BY_DEFAULT:
+        return "off by default (feature gate KubeProxyIPVS)"
+    return "deprecated, off by default in 1.40, and removed in 1.43" if version >= profiles.IPVS_DEPRECATED else ""
