@@ -369,6 +369,56 @@ def test_chains_of_iptables_mode_remain_in_ipvs_mode(tree: Path) -> None:
     assert [item.id for item in found] == ["iptables_remains"]
 
 
+def test_chains_remain_of_another_family_and_in_the_other_tables(tree: Path) -> None:
+    (tree / "usr/sbin/iptables-legacy").symlink_to("xtables-legacy-multi")
+    put(tree, "usr/sbin/xtables-legacy-multi", "")
+    put(tree, "usr/sbin/nft", "")
+    put(tree, "proc/net/ip_tables_names", "nat\n")
+    put(tree, "proc/net/ip6_tables_names", "nat\n")
+    asked = []
+
+    def run(command: Sequence[str], limit: int, seconds: float) -> Output:
+        if command[-1] == "nat":
+            asked.append(tuple(command[:2]))
+        chain = b":KUBE-SEP-ABCDEFGHIJKLMNOP - [0:0]\n"
+        return Output(0, chain if command[:2] == ("/usr/sbin/xtables-legacy-multi", "ip6tables-save") else b"")
+
+    with serving(answers()) as port:
+        put_kube_proxy(tree, port)
+        found = doctor.diagnose(str(tree), Config(), http_client.get, run)
+
+    assert found is not None
+    assert found.facts.unchecked == ()
+    assert [item.evidence for item in found.findings] == [
+        ("/usr/sbin/xtables-legacy-multi ip6tables-save: KUBE-SEP-ABCDEFGHIJKLMNOP",)
+    ]
+    programs = ("/usr/sbin/xtables-nft-multi", "/usr/sbin/xtables-legacy-multi")
+    assert set(asked) == {(path, name) for path in programs for name in ("iptables-save", "ip6tables-save")}
+
+
+def test_tables_of_nftables_mode_remain(tree: Path) -> None:
+    put(tree, "usr/sbin/nft", "")
+    listed = b"table ip kube-proxy\ntable ip nat\ntable ip6 kube-proxy\ntable inet kube-proxy-x\n"
+
+    (found,) = examine(tree, answers(), outputs={"/usr/sbin/nft": Output(0, listed)})
+
+    assert (found.id, found.severity) == ("nftables_remains", Severity.WARNING)
+    assert "'nft delete table ip kube-proxy' and 'nft delete table ip6 kube-proxy'" in found.fix
+
+
+def test_chains_that_no_program_can_read_are_not_checked(tree: Path) -> None:
+    (tree / "usr/sbin/iptables").unlink()
+    with serving(answers(version="v1.20.0")) as port:
+        put_kube_proxy(tree, port)
+        found = doctor.diagnose(str(tree), Config(), http_client.get, programs({}))
+
+    assert found is not None
+    assert found.facts.unchecked == tuple(
+        f"the chains of {family} in nf_tables: no program of this node reads them"
+        for family in ("iptables", "ip6tables")
+    )
+
+
 def test_a_director_fills_the_table_by_itself(tree: Path) -> None:
     put_process(tree, 9, "keepalived", ["keepalived"])
     put_kube_proxy(tree, config="mode: nftables\n")

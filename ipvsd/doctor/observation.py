@@ -15,7 +15,7 @@ from ipvsd.discovery import log_reader, running
 from ipvsd.discovery.processes import Kind
 from ipvsd.discovery.running import Get, KubeProxy
 from ipvsd.discovery.unit_log import Run
-from ipvsd.doctor import denials, interfaces, kube_proxy_log, remains
+from ipvsd.doctor import denials, interfaces, kube_proxy_log, remains, rule_sets
 from ipvsd.doctor.conntrack import ConntrackFacts
 from ipvsd.doctor.containment import PlaceFacts
 from ipvsd.doctor.daemon import DaemonFacts
@@ -24,6 +24,7 @@ from ipvsd.doctor.interfaces import InterfaceFacts
 from ipvsd.doctor.kube_proxy import ProxyFacts
 from ipvsd.doctor.programs import ProgramFacts
 from ipvsd.doctor.remains import RemainsFacts
+from ipvsd.doctor.rule_sets import RuleSets
 from ipvsd.kernel import iptables, process_files, virtual_services
 from ipvsd.kernel.host import LinuxHost
 from ipvsd.kube_proxy import known_values, log_errors
@@ -35,7 +36,7 @@ from ipvsd.state import status_file, stored_json
 from ipvsd.sysctl.values import integer
 
 _AUDIT_LOG = "var/log/audit/audit.log"
-_MAX_LOG, _MAX_SAVED = 1 << 20, 1 << 23  # bytes
+_MAX_LOG = 1 << 20  # bytes
 _MAX_LINES = 4000
 _SECONDS = 10.0
 _KERNEL_LOG = ("journalctl", "-q", "-k", "-b", "-o", "cat", "--no-pager", "-n", str(_MAX_LINES))
@@ -83,6 +84,7 @@ class _Observer:
         table = self._table()
         interface = self._host.is_interface(KUBE_IPVS)
         mode = proxy.mode if proxy and not proxy.process.other_network else None
+        rules = self._rule_sets(mode, proxy.version if proxy else None)
         return Facts(
             self._place(),
             self._programs(proxy, modules),
@@ -95,7 +97,8 @@ class _Observer:
                 mode,
                 table,
                 interface,
-                self._chains() if mode == known_values.IPVS else (),
+                rules.chains,
+                rules.tables,
                 sorted(self._processes & set(remains.DIRECTORS)),
             ),
             self._daemon(),
@@ -253,29 +256,21 @@ class _Observer:
             kube_proxy_log.last_error(log, proxy is None),
         )
 
-    def _chains(self) -> Sequence[str]:
-        """Return the chains of iptables mode. iptables-save runs only if it makes the kernel load no module."""
-        if self._run is None:
-            return ()
-        found: list[str] = []
-        program = self._kernel.iptables.program
-        safe = "nf_tables" if "nft" in program.rpartition("/")[2] else ""
-        if program and (self._host.modules([safe]) if safe else "nat" in self._kernel.iptables.tables):
-            found += self._saved((program, "iptables-save") if "multi" in program else (f"{program}-save",))
-        legacy = iptables.find_program(self._root, "iptables-legacy-save")
-        if safe and legacy and "nat" in self._kernel.iptables.tables:
-            found += self._saved((legacy, "iptables-save") if "multi" in legacy else (legacy,))
-        return tuple(dict.fromkeys(found))
-
-    def _saved(self, command: Sequence[str]) -> Sequence[str]:
-        assert self._run is not None
+    def _rule_sets(self, mode: Optional[str], version: Optional[tuple[int, int]]) -> RuleSets:
+        """Return what remains of modes other than this one."""
+        found = RuleSets()
+        if self._run is None or mode is None:
+            return found
         try:
-            output = self._run((*command, "-t", "nat"), _MAX_SAVED, _SECONDS)
+            if mode == known_values.IPVS:
+                found = rule_sets.read_chains(self._root, self._kernel, self._run)
+            if mode != known_values.NFTABLES:
+                listed = rule_sets.read_tables(self._root, self._run, version)
+                found = RuleSets(found.chains, listed.tables, (*found.unchecked, *listed.unchecked))
         except OSError as error:
-            return self._missed(f"the chains of iptables: {error.strerror}")
-        if output.code:
-            return self._missed(f"the chains of iptables: {command[-1]} exited {output.code}")
-        return remains.iptables_chains(output.text.decode("utf-8", "replace"))
+            self._missed(f"the rules of other proxy modes: {error.strerror}")
+        self._unchecked += found.unchecked
+        return found
 
 
 def _boot_time() -> float:
