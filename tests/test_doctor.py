@@ -540,10 +540,20 @@ def test_denials_in_the_audit_log_and_the_kernel_log(tree: Path) -> None:
     assert denials.parse(APPARMOR.replace("kube-proxy", "x").replace("/proc/sys/net/", "/home/")) is None
 
 
-def test_firewalld_that_runs_is_a_note(tree: Path) -> None:
+def test_firewalld_is_a_finding_only_if_its_settings_are_harmful(tree: Path) -> None:
     put_process(tree, 33, "firewalld", ["/usr/bin/python3", "/usr/sbin/firewalld"])
 
-    assert [(item.id, item.severity) for item in examine(tree)] == [("firewalld_runs", Severity.NOTE)]
+    put(tree, "etc/firewalld/zones/public.xml", '<zone><source address="10.0.0.0/8"/></zone>')
+    assert [(item.id, item.severity) for item in examine(tree)] == [("firewalld_runs", Severity.WARNING)]
+
+    trusted = '<?xml version="1.0"?>\n<zone target="ACCEPT">\n  <source address="10.244.0.0/16"/>\n</zone>\n'
+    put(tree, "etc/firewalld/zones/trusted.xml", trusted)
+    put(tree, "etc/firewalld/firewalld.conf", "CleanupModulesOnExit=no\n")
+    put(tree, "etc/systemd/system/multi-user.target.wants/firewalld.service", "")
+    assert examine(tree) == []
+
+    put(tree, "etc/firewalld/firewalld.conf", "CleanupModulesOnExit=yes\n")
+    assert [(item.id, item.section) for item in examine(tree)] == [("file_undoes_configuration", sections.FIREWALLD)]
 
 
 # --- output -----------------------------------------------------------------------------

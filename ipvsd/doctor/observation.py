@@ -36,6 +36,7 @@ from ipvsd.state import status_file, stored_json
 from ipvsd.sysctl.values import integer
 
 _AUDIT_LOG = "var/log/audit/audit.log"
+_FIREWALLD_CONF, _ZONES = "etc/firewalld/firewalld.conf", "etc/firewalld/zones"
 _MAX_LOG = 1 << 20  # bytes
 _MAX_LINES = 4000
 _SECONDS = 10.0
@@ -202,10 +203,10 @@ class _Observer:
                     yield denial
 
     def _interface(self) -> InterfaceFacts:
-        firewalld = "firewalld" in self._processes
+        firewalld = "firewalld" in self._processes and self._firewalld_distrusts()
         index = (self._text(f"sys/class/net/{KUBE_IPVS}/ifindex") or "").strip()
         if not re.fullmatch("[0-9]{1,9}", index):
-            return InterfaceFacts(firewalld=firewalld)
+            return InterfaceFacts(firewalld_distrusts=firewalld)
         places = (
             (Program.NETWORKD, f"run/systemd/netif/links/{index}", interfaces.networkd_manages),
             (Program.NETWORK_MANAGER, f"run/NetworkManager/devices/{index}", interfaces.networkmanager_manages),
@@ -216,6 +217,19 @@ class _Observer:
             if line:
                 managers.append((program, f"/{path}: {printable.line(line, 100)}"))
         return InterfaceFacts(managers, firewalld)
+
+    def _firewalld_distrusts(self) -> bool:
+        """Return whether no zone of firewalld trusts anything. Without permission to read them, that is unknown."""
+        try:
+            names = [name for name in rootfs.listing(self._root, _ZONES) if name.endswith(".xml")]
+        except (FileNotFoundError, NotADirectoryError):
+            names = []
+        except OSError as error:
+            self._missed(f"/{_ZONES}: {error.strerror}")
+            return False
+        texts = {path: self._text(path) for path in (_FIREWALLD_CONF, *(f"{_ZONES}/{name}" for name in sorted(names)))}
+        zones = {path.rpartition("/")[2]: text or "" for path, text in texts.items() if path != _FIREWALLD_CONF}
+        return not interfaces.firewalld_trusts(texts[_FIREWALLD_CONF] or "", zones)
 
     def _daemon(self) -> DaemonFacts:
         try:
