@@ -39,7 +39,7 @@ from ipvsd.model.report import Report
 from ipvsd.model.types import RootKind
 from ipvsd.runtime import command_output, http_client, rootfs
 
-GUIDE = "troubleshooting.md"
+GUIDE = "/usr/share/doc/ipvsd/docs/troubleshooting.md"  # in the .deb and the .rpm
 _COLOURS = {Severity.ERROR: "31", Severity.UNKNOWN: "33", Severity.WARNING: "33", Severity.NOTE: "0"}
 _NODE = "ipvsd: cannot examine {}: {} (run the command on a node, or use 'ipvsd check' and 'ipvsd preflight')"
 
