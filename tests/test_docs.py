@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from ipvsd import cli
-from ipvsd.commands import argument_parser
+from ipvsd.commands import argument_parser, doctor
 from ipvsd.commands.output import EX_CANNOT_TELL
 from ipvsd.config.parser import parse
 from ipvsd.config.profiles import PROFILES, alternatives, entries
@@ -127,6 +127,15 @@ def test_keys_of_the_configuration_that_are_named_in_passing_exist(path: Path) -
 def test_each_section_of_the_guide_has_a_test_on_a_node_or_a_reason() -> None:
     headings = re.findall(r"^## (.*)$", (ROOT / "docs/troubleshooting.md").read_text(), re.MULTILINE)
     assert sorted(headings) == sorted((*guide.PROBLEMS, *guide.ELSEWHERE))
+
+
+def test_the_packages_have_the_guide_where_doctor_refers_to_it() -> None:
+    directory, name = os.path.split(doctor.GUIDE)
+    assert (ROOT / "docs" / name).is_file()
+    assert f"\tdh_compress -X{directory[1:]}/\n" in (ROOT / "packaging/debian/rules").read_text()
+    specification = (ROOT / "packaging/rpm/ipvsd.spec").read_text()
+    assert "%global _docdir_fmt %{name}\n" in specification
+    assert "%doc README.md SECURITY.md CHANGELOG.md docs\n" in specification
 
 
 # --- metrics --------------------------------------------------------------------------

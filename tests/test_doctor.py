@@ -98,7 +98,12 @@ def test_a_healthy_node_is_one_line(tree: Path, capsys: Capture) -> None:
     assert main(["doctor", "--root", str(tree)]) == 0
     out = capsys.readouterr().out
     assert out.startswith("no problem found: ready: ")
-    assert " ".join(out.split()).endswith("kube-proxy does not run")
+    assert out.endswith("; kube-proxy does not run\n")
+    put_kube_proxy(tree)
+    assert main(["doctor", "--root", str(tree)]) == 0
+    with_kube_proxy = capsys.readouterr().out
+    assert with_kube_proxy.endswith("; kube-proxy: mode ipvs (configured), scheduler rr, 3 virtual services\n")
+    assert (out.count("\n"), with_kube_proxy.count("\n")) == (1, 1)
 
 
 def test_a_kube_proxy_that_has_just_started_has_an_empty_table(tree: Path) -> None:
@@ -186,13 +191,116 @@ def test_an_empty_table(tree: Path) -> None:
 def test_a_kube_proxy_that_ended_with_a_known_error(tree: Path) -> None:
     line = b'E1127 x.go:1] "Could not create dummy VS" err="no such file" scheduler="mh"\n'
 
-    found = examine(tree, outputs={"kube-proxy": Output(0, line)})
+    found = examine(tree, outputs={OWN_LOG: entries(line)})
 
     assert first(found) == "kube_proxy_scheduler_missing"
 
 
+OWN_LOG = "SYSLOG_IDENTIFIER=kube-proxy"
+
+
+def entries(text: bytes, unit: str = "kube-proxy.service", pid: int = 600) -> Output:
+    """Return lines of a unit as `journalctl -r -o json` prints them."""
+    lines = text.decode().splitlines()
+    documents = [{"MESSAGE": line, "_PID": str(pid), "_SYSTEMD_UNIT": unit} for line in reversed(lines)]
+    return Output(0, "".join(f"{json.dumps(item)}\n" for item in documents).encode())
+
+
+def unit_state(unit: str, active: str, sub: str, result: str, restarts: int = 0) -> Output:
+    text = f"Result={result}\nNRestarts={restarts}\nId={unit}\nActiveState={active}\nSubState={sub}\n"
+    return Output(0, text.encode())
+
+
 def test_a_stopped_kube_proxy_is_no_finding(tree: Path) -> None:
-    assert examine(tree, outputs={"kube-proxy": Output(0, b"I1127 x.go:1] bye\nE1127 something else\n")}) == []
+    log = entries(b"I1127 x.go:1] bye\nE1127 something else\nE1127 bind: address already in use\n")
+    stopped = unit_state("kube-proxy.service", "inactive", "dead", "success")
+
+    assert examine(tree, outputs={OWN_LOG: log, "systemctl": stopped}) == []
+
+
+@pytest.mark.parametrize(("active", "sub"), [("failed", "failed"), ("activating", "auto-restart")])
+def test_a_kube_proxy_that_ended_with_an_unknown_error(active: str, sub: str, tree: Path) -> None:
+    line = 'E1127 run.go:74] "command failed" err="an error that nobody knows"'
+    state = unit_state("kube-proxy.service", active, sub, "exit-code")
+
+    (found,) = examine(tree, outputs={OWN_LOG: entries(f"I1 x\n{line}\nusage\n".encode()), "systemctl": state})
+
+    assert (found.id, found.severity) == ("kube_proxy_failed", Severity.ERROR)
+    assert found.evidence[0] == f"journalctl -u kube-proxy.service: {line}"
+    assert "Result=exit-code" in found.evidence[1]
+
+
+def test_a_container_that_ended_with_an_unknown_error(tree: Path) -> None:
+    path = f"var/log/containers/kube-proxy-x_kube-system_kube-proxy-{'f' * 64}.log"
+    stopped = "2026-11-27T00:40:05.1234567Z stderr F E1127 reflector.go:1] the server is away\n"
+    put(tree, path, stopped)
+    assert examine(tree) == []
+
+    put(tree, path, f"{stopped}2026-11-27T00:40:05.1234567Z stderr F F1127 server.go:1] unheard of\n")
+    (found,) = examine(tree)
+    assert (found.id, found.evidence[0]) == ("kube_proxy_failed", f"/{path}: F1127 server.go:1] unheard of")
+
+    put(tree, "proc/stat", "btime 4000000000\n")  # it is from the former boot
+    assert examine(tree) == []
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("E1127 listen tcp 127.0.0.1:10249: bind: address already in use", "kube_proxy_address_in_use"),
+        ("F1127 can't use the IPVS proxier: ipvs not supported", "kube_proxy_ipvs_unsupported"),
+        ("E1127 unheard of", "kube_proxy_unanswering"),
+    ],
+)
+def test_a_kube_proxy_that_does_not_answer(line: str, expected: str, tree: Path) -> None:
+    other = {"/": (200, b"another program")}
+
+    (found,) = examine(tree, other, outputs={f"_PID={PID}": Output(0, f"I1 x\n{line}\n".encode())})
+
+    assert found.id == expected
+    assert line in found.evidence[0]
+
+
+def test_a_kube_proxy_that_has_just_started_may_not_answer_yet(tree: Path) -> None:
+    put_kube_proxy(tree, age=5)
+
+    assert examine(tree, {"/": (200, b"")}, outputs={f"_PID={PID}": Output(0, b"E1127 retrying\n")}) == []
+
+
+def test_an_error_counts_in_every_mode(tree: Path) -> None:
+    put_kube_proxy(tree, config="mode: iptables\n")
+    config = parse([("file", b"profiles: [lvs-full]\n")])
+    log = {f"_PID={PID}": Output(0, b"E1127 Failed to execute iptables-restore\n")}
+
+    found = examine(tree, answers(mode="iptables", requested="iptables"), config, log)
+
+    assert "kube_proxy_iptables_restore_failed" in [item.id for item in found]
+
+
+def test_a_k3s_that_restarts_because_of_its_kube_proxy(tree: Path) -> None:
+    fatal = 'level=fatal msg="kube-proxy exited: ipvs is not supported"'
+    log = entries(f"E1 kubelet.go:1] a\n{fatal}\n".encode(), "k3s.service")
+    waiting = unit_state("k3s.service", "activating", "auto-restart", "exit-code", 7)
+
+    (found,) = examine(tree, outputs={"SYSLOG_IDENTIFIER=k3s": log, "systemctl": waiting})
+    assert (found.id, found.evidence[0]) == ("kube_proxy_ipvs_unsupported", f"journalctl -u k3s.service: {fatal}")
+
+    running = unit_state("k3s.service", "active", "running", "success")
+    assert examine(tree, outputs={"SYSLOG_IDENTIFIER=k3s": log, "systemctl": running}) == []
+    kubelet = entries(b"E1 kubelet.go:1] a\n", "k3s.service")
+    assert examine(tree, outputs={"SYSLOG_IDENTIFIER=k3s": kubelet, "systemctl": waiting}) == []
+
+
+def test_the_former_start_of_a_k3s_explains_why_it_does_not_answer(tree: Path) -> None:
+    put_process(tree, PID, "k3s-server", ["k3s", "server"], "system.slice/k3s.service", age=5)
+    put(tree, "etc/rancher/k3s/config.yaml", "kube-proxy-arg: [proxy-mode=ipvs, metrics-bind-address=127.0.0.1:1]\n")
+    former = entries(b'level=fatal msg="kube-proxy exited: ipvs is not supported"\n', "k3s.service", 600)
+    restarted = unit_state("k3s.service", "active", "running", "success", 7)
+
+    (found,) = examine(tree, outputs={"_SYSTEMD_UNIT=k3s.service": former, "systemctl": restarted})
+
+    assert found.id == "kube_proxy_ipvs_unsupported"
+    assert "NRestarts=7" in found.evidence[1]
 
 
 def test_a_kube_proxy_in_another_network_namespace(tree: Path) -> None:
@@ -217,6 +325,18 @@ def test_versions_that_deprecate_or_remove_ipvs_mode(version: str, severity: Sev
     found = examine(tree, answers(version=version))
 
     assert [item.severity for item in found] == ([severity] if severity else [])
+
+
+@pytest.mark.parametrize(("version", "reported"), [("v1.36.0", False), ("v1.40.0", True), ("v1.43.0", True)])
+def test_a_note_about_the_configured_version_replaces_only_an_equal_finding(
+    version: str, reported: bool, tree: Path
+) -> None:
+    config = parse([("file", b"kubeProxyVersion: '1.35'\n")])
+
+    found = examine(tree, answers(version=version), config)
+
+    assert ("ipvs_mode_deprecated" in [item.id for item in found]) is reported
+    assert [item.section for item in found if item.id == "note"] == [sections.REMOVED]
 
 
 def test_settings_that_ipvsd_lacks(tree: Path) -> None:
@@ -248,6 +368,56 @@ def test_chains_of_iptables_mode_remain_in_ipvs_mode(tree: Path) -> None:
     found = examine(tree, answers(), outputs={"iptables-save": Output(0, saved)})
 
     assert [item.id for item in found] == ["iptables_remains"]
+
+
+def test_chains_remain_of_another_family_and_in_the_other_tables(tree: Path) -> None:
+    (tree / "usr/sbin/iptables-legacy").symlink_to("xtables-legacy-multi")
+    put(tree, "usr/sbin/xtables-legacy-multi", "")
+    put(tree, "usr/sbin/nft", "")
+    put(tree, "proc/net/ip_tables_names", "nat\n")
+    put(tree, "proc/net/ip6_tables_names", "nat\n")
+    asked = []
+
+    def run(command: Sequence[str], limit: int, seconds: float) -> Output:
+        if command[-1] == "nat":
+            asked.append(tuple(command[:2]))
+        chain = b":KUBE-SEP-ABCDEFGHIJKLMNOP - [0:0]\n"
+        return Output(0, chain if command[:2] == ("/usr/sbin/xtables-legacy-multi", "ip6tables-save") else b"")
+
+    with serving(answers()) as port:
+        put_kube_proxy(tree, port)
+        found = doctor.diagnose(str(tree), Config(), http_client.get, run)
+
+    assert found is not None
+    assert found.facts.unchecked == ()
+    assert [item.evidence for item in found.findings] == [
+        ("/usr/sbin/xtables-legacy-multi ip6tables-save: KUBE-SEP-ABCDEFGHIJKLMNOP",)
+    ]
+    programs = ("/usr/sbin/xtables-nft-multi", "/usr/sbin/xtables-legacy-multi")
+    assert set(asked) == {(path, name) for path in programs for name in ("iptables-save", "ip6tables-save")}
+
+
+def test_tables_of_nftables_mode_remain(tree: Path) -> None:
+    put(tree, "usr/sbin/nft", "")
+    listed = b"table ip kube-proxy\ntable ip nat\ntable ip6 kube-proxy\ntable inet kube-proxy-x\n"
+
+    (found,) = examine(tree, answers(), outputs={"/usr/sbin/nft": Output(0, listed)})
+
+    assert (found.id, found.severity) == ("nftables_remains", Severity.WARNING)
+    assert "'nft delete table ip kube-proxy' and 'nft delete table ip6 kube-proxy'" in found.fix
+
+
+def test_chains_that_no_program_can_read_are_not_checked(tree: Path) -> None:
+    (tree / "usr/sbin/iptables").unlink()
+    with serving(answers(version="v1.20.0")) as port:
+        put_kube_proxy(tree, port)
+        found = doctor.diagnose(str(tree), Config(), http_client.get, programs({}))
+
+    assert found is not None
+    assert found.facts.unchecked == tuple(
+        f"the chains of {family} in nf_tables: no program of this node reads them"
+        for family in ("iptables", "ip6tables")
+    )
 
 
 def test_a_director_fills_the_table_by_itself(tree: Path) -> None:
@@ -371,10 +541,20 @@ def test_denials_in_the_audit_log_and_the_kernel_log(tree: Path) -> None:
     assert denials.parse(APPARMOR.replace("kube-proxy", "x").replace("/proc/sys/net/", "/home/")) is None
 
 
-def test_firewalld_that_runs_is_a_note(tree: Path) -> None:
+def test_firewalld_is_a_finding_only_if_its_settings_are_harmful(tree: Path) -> None:
     put_process(tree, 33, "firewalld", ["/usr/bin/python3", "/usr/sbin/firewalld"])
 
-    assert [(item.id, item.severity) for item in examine(tree)] == [("firewalld_runs", Severity.NOTE)]
+    put(tree, "etc/firewalld/zones/public.xml", '<zone><source address="10.0.0.0/8"/></zone>')
+    assert [(item.id, item.severity) for item in examine(tree)] == [("firewalld_runs", Severity.WARNING)]
+
+    trusted = '<?xml version="1.0"?>\n<zone target="ACCEPT">\n  <source address="10.244.0.0/16"/>\n</zone>\n'
+    put(tree, "etc/firewalld/zones/trusted.xml", trusted)
+    put(tree, "etc/firewalld/firewalld.conf", "CleanupModulesOnExit=no\n")
+    put(tree, "etc/systemd/system/multi-user.target.wants/firewalld.service", "")
+    assert examine(tree) == []
+
+    put(tree, "etc/firewalld/firewalld.conf", "CleanupModulesOnExit=yes\n")
+    assert [(item.id, item.section) for item in examine(tree)] == [("file_undoes_configuration", sections.FIREWALLD)]
 
 
 # --- output -----------------------------------------------------------------------------
@@ -391,7 +571,8 @@ def test_text_and_json(tmp_path: Path, capsys: Capture) -> None:
 
     assert text.splitlines()[0] == f"{len(document['findings'])} errors"
     assert "error: sysctl net.ipv4.ip_forward: noncompliant" in text
-    assert f'see "{sections.SYSCTL_CHANGED}" in troubleshooting.md' in text
+    where = "/usr/share/doc/ipvsd/docs/troubleshooting.md"
+    assert f'see "{sections.SYSCTL_CHANGED}" in {where}' in " ".join(text.split())
     assert all(len(line) <= 80 for line in text.splitlines())
     assert document["findings"][0]["id"] == "sysctl_noncompliant"
     assert document["kube_proxy"]["requested_mode"] == "iptables"
@@ -408,7 +589,32 @@ def test_check_and_status_show_one_line(tree: Path, capsys: Capture) -> None:
     main(["check", "--root", str(tree)])
 
     (line,) = [line for line in capsys.readouterr().out.split("\n") if line.startswith("kube-proxy")]
-    assert line == "kube-proxy: mode iptables (configured) (this contradicts the configuration: run"
+    assert line == "kube-proxy: mode iptables (configured) (this contradicts the configuration: run 'ipvsd doctor')"
+
+
+@pytest.mark.parametrize(
+    ("settings", "contradicts"),
+    [
+        ("scheduler: rr", False),
+        ("scheduler: mh", True),
+        ("scheduler: round-robin", True),
+        ("strictARP: true", True),
+        ("strictARP: false", False),
+    ],
+)
+def test_the_line_refers_to_doctor_if_ipvsd_does_not_manage_a_setting(
+    settings: str, contradicts: bool, tree: Path, capsys: Capture
+) -> None:
+    put_kube_proxy(tree, config=f"mode: ipvs\nipvs: {{{settings}}}\n")
+
+    main(["check", "--root", str(tree)])
+
+    assert ("run 'ipvsd doctor'" in capsys.readouterr().out) is contradicts
+    found = doctor.diagnose(str(tree), Config())
+    assert found is not None
+    assert (
+        bool({"configurations_differ", "scheduler_unavailable"} & {item.id for item in found.findings}) is contradicts
+    )
 
 
 # --- the bundle -------------------------------------------------------------------------

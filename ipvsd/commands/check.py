@@ -34,7 +34,7 @@ def run(root: str, config_path: str | None, output: str) -> int:
         return EX_CANNOT_TELL
     report = make_report(root, found.kernel, found.plan, found.notes)
     running = report.root_kind is not RootKind.FIRST_BOOT
-    proxy = kube_proxy_line.observe(root, config.profiles) if running else None
+    proxy = kube_proxy_line.observe(root, kube_proxy_line.managed_by(report, config.profiles)) if running else None
     show({**status_document.build_document(report), "kube_proxy": proxy}, output)
     return report.health.exit_code
 
@@ -119,7 +119,7 @@ def show(document: dict[str, Any], output: str) -> None:
         *formatting.situation(document),
         *formatting.summary(document),
         formatting.ipvs(document),
-        *formatting.folded(kube_proxy_line.text(document.get("kube_proxy"))),
+        *filter(None, [kube_proxy_line.text(document.get("kube_proxy"))]),
         *formatting.notes(document),
         *formatting.findings(document),
     )

@@ -14,8 +14,8 @@ from ipvsd.commands.output import EX_CANNOT_TELL, print_errors, print_json, prin
 from ipvsd.config import config_files
 from ipvsd.config.profiles import IPTABLES_LEGACY, IPTABLES_NFT
 from ipvsd.config.schema import Config
-from ipvsd.discovery import log_reader
 from ipvsd.discovery.running import Get
+from ipvsd.discovery.unit_log import Run
 from ipvsd.doctor import (
     boot,
     bundle,
@@ -39,7 +39,7 @@ from ipvsd.model.report import Report
 from ipvsd.model.types import RootKind
 from ipvsd.runtime import command_output, http_client, rootfs
 
-GUIDE = "troubleshooting.md"
+GUIDE = "/usr/share/doc/ipvsd/docs/troubleshooting.md"  # in the .deb and the .rpm
 _COLOURS = {Severity.ERROR: "31", Severity.UNKNOWN: "33", Severity.WARNING: "33", Severity.NOTE: "0"}
 _NODE = "ipvsd: cannot examine {}: {} (run the command on a node, or use 'ipvsd check' and 'ipvsd preflight')"
 
@@ -86,9 +86,7 @@ class Diagnosis:
     report: Report
 
 
-def diagnose(
-    root: str, config: Config, get: Optional[Get] = None, run: Optional[log_reader.Run] = None
-) -> Optional[Diagnosis]:
+def diagnose(root: str, config: Config, get: Optional[Get] = None, run: Optional[Run] = None) -> Optional[Diagnosis]:
     """Examine the node whose files are under a root.
 
     Without `get` and `run`, as for a root other than /, kube-proxy is not asked, and no program is run.
@@ -135,21 +133,20 @@ def build_document(diagnosis: Diagnosis, config: Config) -> dict[str, Any]:
             diagnosis.facts.proxy.proxy,
             diagnosis.facts.proxy.table,
             diagnosis.facts.proxy.interface,
-            config.profiles,
+            kube_proxy_line.managed_by(diagnosis.report, config.profiles),
         ),
         "unchecked": list(diagnosis.facts.unchecked),
     }
 
 
 def _lines(diagnosis: Diagnosis, document: dict[str, Any]) -> Iterator[str]:
-    proxy = kube_proxy_line.text(document["kube_proxy"])
+    proxy = kube_proxy_line.text(document["kube_proxy"], hint="")
     if not document["findings"]:
         line = f"no problem found: {document['summary']}; {proxy or 'kube-proxy does not run'}"
-        yield from formatting.folded(line, "32")
+        yield formatting.colour(line, "32")  # one line, also in a pipe
     else:
         yield from formatting.folded(_counts(diagnosis.findings))
-        if proxy:
-            yield from formatting.folded(proxy)
+        yield from filter(None, [proxy])
     for item in document["findings"]:
         yield ""
         yield from _finding(item)

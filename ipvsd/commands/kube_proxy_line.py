@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from typing import Any, Optional
+from typing import Any, NamedTuple, Optional
 
 from ipvsd.config.profiles import BY_MODE
+from ipvsd.decide.health import required
 from ipvsd.discovery import running
 from ipvsd.discovery.running import KubeProxy
 from ipvsd.kernel import virtual_services
@@ -13,12 +14,35 @@ from ipvsd.kernel.host import LinuxHost
 from ipvsd.kernel.virtual_services import Table
 from ipvsd.kube_proxy import known_values
 from ipvsd.kube_proxy.known_values import INTERFACE as KUBE_IPVS
+from ipvsd.model.report import Report
+
+_STRICT_ARP = "net.ipv4.conf.all.arp_ignore"  # ipvsd manages it only with strictARP
+_HINT = " (this contradicts the configuration: run 'ipvsd doctor')"
 
 
-def observe(root: str, profiles: Optional[Collection[str]]) -> Optional[dict[str, Any]]:
+class Managed(NamedTuple):
+    """The profiles of ipvsd's configuration, and the live modules and the sysctls that it requires."""
+
+    profiles: Collection[str] = ()
+    names: Collection[str] = ()
+
+
+def managed_by(report: Report, profiles: Collection[str]) -> Managed:
+    """Return what ipvsd manages, from a report."""
+    modules = [item.name for item in report.modules if item.compliant and required(item)]
+    return Managed(profiles, {*modules, *(item.name for item in report.sysctls)})
+
+
+def managed_in(document: Mapping[str, Any]) -> Managed:
+    """Return what ipvsd manages, from a status document. Those of old versions have no profiles."""
+    profiles = document["config"].get("profiles")
+    modules = [item["name"] for item in document["modules"] if item["compliant"] and item["required"]]
+    names = {*modules, *(item["name"] for item in document["sysctls"])}
+    return Managed(profiles if isinstance(profiles, (list, tuple)) else (), names)
+
+
+def observe(root: str, managed: Managed) -> Optional[dict[str, Any]]:
     """Return the running kube-proxy as values for JSON, or None if there is none.
-
-    `profiles` are those of the configuration, if they are known.
 
     It is asked for its mode only on the running node.
     """
@@ -32,11 +56,11 @@ def observe(root: str, profiles: Optional[Collection[str]]) -> Optional[dict[str
     except OSError:
         table = None
     interface = LinuxHost(root).is_interface(KUBE_IPVS)
-    return document(proxy, table, interface, profiles if isinstance(profiles, (list, tuple)) else ())
+    return document(proxy, table, interface, managed)
 
 
 def document(
-    proxy: Optional[KubeProxy], table: Optional[Table], interface: bool, profiles: Collection[str]
+    proxy: Optional[KubeProxy], table: Optional[Table], interface: bool, managed: Managed
 ) -> Optional[dict[str, Any]]:
     """Return a kube-proxy as values for JSON, or None if none runs. `interface` means that kube-ipvs0 exists."""
     if proxy is None:
@@ -49,21 +73,26 @@ def document(
         "requested_mode": proxy.settings.requested_mode,
         "scheduler": proxy.scheduler,
         "virtual_services": table.services if table else None,
-        "contradicts": _contradicts(proxy, profiles) or running.is_table_lost(proxy, table, interface),
+        "contradicts": _contradicts(proxy, managed) or running.is_table_lost(proxy, table, interface),
     }
 
 
-def _contradicts(proxy: KubeProxy, profiles: Collection[str]) -> bool:
-    """Return whether the actual mode of kube-proxy differs from its configuration or from ipvsd's."""
+def _contradicts(proxy: KubeProxy, managed: Managed) -> bool:
+    """Return whether kube-proxy's mode differs from its configuration, or its settings from what ipvsd manages."""
     wanted = proxy.settings.requested_mode
     if None not in (proxy.mode, wanted) and proxy.mode != wanted:
         return True
     mode = proxy.mode or wanted
-    return BY_MODE[known_values.IPVS] in profiles and mode not in (None, known_values.IPVS)
+    if BY_MODE[known_values.IPVS] not in managed.profiles or mode is None:
+        return False
+    # Without the module, kube-proxy fails. If ipvsd does not require it, the node is ready without it.
+    scheduler = proxy.scheduler is None or f"ip_vs_{proxy.scheduler}" in managed.names
+    strict_arp = not proxy.settings.strict_arp or _STRICT_ARP in managed.names
+    return mode != known_values.IPVS or not scheduler or not strict_arp
 
 
-def text(values: Optional[Mapping[str, Any]]) -> str:
-    """Return the line for people, or an empty text if no kube-proxy runs."""
+def text(values: Optional[Mapping[str, Any]], hint: str = _HINT) -> str:
+    """Return the line for people, or an empty text if no kube-proxy runs. `hint` follows a contradiction."""
     if values is None:
         return ""
     name = f"kube-proxy {values['version']}" if values["version"] else "kube-proxy"
@@ -75,5 +104,4 @@ def text(values: Optional[Mapping[str, Any]]) -> str:
         if values["virtual_services"] is not None:
             count = values["virtual_services"]
             words.append(f"{count} virtual service{'' if count == 1 else 's'}")
-    hint = " (this contradicts the configuration: run 'ipvsd doctor')" if values["contradicts"] else ""
-    return f"{name}: {', '.join(words)}{hint}"
+    return f"{name}: {', '.join(words)}{hint if values['contradicts'] else ''}"

@@ -42,7 +42,7 @@ def run(root: str, output: str) -> int:
     age = max(0.0, age)
     old = outdated(age, document["config"]["interval"])
     remedy = " (run 'systemctl status ipvsd')" if root == "/" else ""
-    document["kube_proxy"] = kube_proxy_line.observe(root, document["config"].get("profiles"))
+    document["kube_proxy"] = kube_proxy_line.observe(root, kube_proxy_line.managed_in(document))
     complaint = f"outdated result: the last reconciliation was {age:.0f} s ago{remedy}"
     if output == "json":
         errors = {"error": complaint, "errors": [complaint]} if old else {}
@@ -67,7 +67,7 @@ def _about(document: Mapping[str, Any], age: float) -> Iterator[str]:
     config = document["config"]
     yield f"last reconciliation {age:.0f} s ago; resync every {config['interval']:g} s"
     yield formatting.ipvs(document)
-    yield from formatting.folded(kube_proxy_line.text(document["kube_proxy"]))
+    yield from filter(None, [kube_proxy_line.text(document["kube_proxy"])])
     yield from formatting.notes(document)
     yield from formatting.folded(f"configuration {config['hash']}: {', '.join(config['files']) or 'built-in defaults'}")
     losing = (item for item in document["sources"] if item.get("events_lost"))

@@ -47,6 +47,7 @@ class KubeProxy:
     healthz_url: str = ""
     problems: tuple[str, ...] = ()
     others: int = 0  # further processes
+    silent: bool = False  # it was asked for its mode, and did not answer with one
 
     @property
     def settings(self) -> Settings:
@@ -129,6 +130,11 @@ def is_table_lost(proxy: KubeProxy, table: Optional[Table], interface: bool) -> 
     return empty and (proxy.age is None or proxy.age >= (_WRITING if interface else _STARTING))
 
 
+def is_unanswering(proxy: KubeProxy) -> bool:
+    """Return whether a process does not answer although it has had the time to start."""
+    return proxy.silent and (proxy.age is None or proxy.age >= _STARTING)
+
+
 def _ask(proxy: KubeProxy, get: Get, thorough: bool, problems: list[str]) -> KubeProxy:
     metrics = _address(proxy.files.metrics_address, known_values.METRICS_ADDRESS)
     if isinstance(metrics, str):
@@ -136,6 +142,7 @@ def _ask(proxy: KubeProxy, get: Get, thorough: bool, problems: list[str]) -> Kub
     else:
         url = _url(metrics)
         mode = _request(get, metrics, "/proxyMode", _MAX_ANSWER, problems)
+        proxy = replace(proxy, silent=mode is None or answers.parse_word(mode) is None)
         if mode is not None:
             proxy = replace(proxy, metrics_url=url, mode=answers.parse_word(mode))
             if proxy.mode is None:

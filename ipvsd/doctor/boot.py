@@ -99,5 +99,5 @@ def failing_lines(notes: Sequence[str]) -> Iterator[Finding]:
             (),
             "" if not fails else "one unknown name makes systemd-modules-load.service fail at each boot",
             fix.removesuffix(")"),
-            sections.MODULES_LOAD if fails else "",
+            sections.MODULES_LOAD if fails else sections.REMOVED if "IPVS mode" in note else "",
         )

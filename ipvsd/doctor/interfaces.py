@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from ipvsd.conflicts.external_setting import Effect, ExternalSetting, Program
@@ -16,7 +17,7 @@ class InterfaceFacts(NamedTuple):
     """`managers` are the programs that manage kube-ipvs0 now, each with the line of its state file."""
 
     managers: Sequence[tuple[Program, str]] = ()
-    firewalld: bool = False  # it runs
+    firewalld_distrusts: bool = False  # it runs, and no zone that accepts everything has a network or an interface
 
 
 def findings(facts: InterfaceFacts, settings: Sequence[ExternalSetting], ipvs: bool) -> Iterator[Finding]:
@@ -33,12 +34,16 @@ def findings(facts: InterfaceFacts, settings: Sequence[ExternalSetting], ipvs: b
             setting.remedy if setting and setting.remedy else _FIX[program],
             sections.INTERFACE,
         )
-    if facts.firewalld:
+    # Lines by which firewalld unloads modules are findings about files.
+    if facts.firewalld_distrusts:
         yield Finding(
             "firewalld_runs",
-            Severity.NOTE,
-            "firewalld runs on this node",
-            ("firewalld is a running process",),
+            Severity.WARNING,
+            "firewalld runs on this node, and trusts neither the pods nor the services",
+            (
+                "firewalld is a running process",
+                'no zone in /etc/firewalld/zones with target="ACCEPT" has a source or an interface',
+            ),
             "firewalld rejects forwarded packets of zones that it does not trust, and packets to node ports",
             "run 'firewall-cmd --permanent --zone=trusted --add-source=POD_CIDR' and 'firewall-cmd --reload', or "
             "'systemctl disable --now firewalld'",
@@ -67,3 +72,20 @@ def networkd_manages(text: str) -> str:
 def networkmanager_manages(text: str) -> str:
     """Return the line of a file in /run/NetworkManager/devices by which it manages the link, or an empty text."""
     return next((line for line in text.splitlines() if line.replace(" ", "") == "managed=true"), "")
+
+
+_ACCEPTS = re.compile(r"<zone\b[^>]*\btarget=[\"']ACCEPT[\"']")
+_MEMBER = re.compile(r"<(?:source|interface)\b")
+_COMMENT = re.compile(r"<!--.*?-->", re.DOTALL)
+
+
+def firewalld_trusts(configuration: str, zones: Mapping[str, str]) -> bool:
+    """Return whether firewalld accepts the packets of some network or interface (firewalld.zones(5)).
+
+    `configuration` is the text of firewalld.conf, and `zones` are the files in /etc/firewalld/zones by their names.
+    The networks of the pods are unknown here, so any one counts.
+    """
+    default = re.search(r"(?m)^\s*DefaultZone\s*=\s*(\S+)", configuration)
+    texts = {name.removesuffix(".xml"): _COMMENT.sub("", text) for name, text in zones.items()}
+    accepting = {name for name, text in texts.items() if _ACCEPTS.search(text)} | {"trusted"}
+    return bool(default and default[1] in accepting) or any(_MEMBER.search(texts.get(name, "")) for name in accepting)

@@ -23,6 +23,7 @@ _SECTIONS = {
     ModuleVerdict.MODULE_TREE_MISSING: sections.MODULE_NOT_FOUND,
     ModuleVerdict.NOT_BUILT: sections.MODULE_NOT_FOUND,
     ModuleVerdict.LOADABLE: log_errors.LOAD_MODULES,
+    ModuleVerdict.MERGED: sections.MODULES_LOAD,
     ModuleVerdict.VERMAGIC_MISMATCH: sections.VERSION_MAGIC,
     ModuleVerdict.SIGNATURE_REFUSED: sections.UNSIGNED,
     ModuleVerdict.BLACKLISTED: sections.MODULE_BLOCKED,
@@ -36,6 +37,7 @@ _SECTIONS = {
     SysctlVerdict.NONCOMPLIANT: sections.SYSCTL_CHANGED,
     SysctlVerdict.CONTENDED: sections.SYSCTL_CHANGED,
     SysctlVerdict.NOT_KEPT: sections.SYSCTL_CHANGED,
+    SysctlVerdict.YIELDED: sections.SYSCTL_CHANGED,
 }
 
 

@@ -11,7 +11,7 @@ from ipvsd.config.schema import Config
 from ipvsd.discovery.log_reader import NO_LOG, Log
 from ipvsd.discovery.processes import Kind, Process
 from ipvsd.discovery.running import KubeProxy, is_table_lost
-from ipvsd.doctor import sections
+from ipvsd.doctor import kube_proxy_log, sections
 from ipvsd.doctor.finding import Finding, Severity
 from ipvsd.kernel.virtual_services import Table
 from ipvsd.kube_proxy import known_values, log_errors
@@ -25,7 +25,7 @@ class ProxyFacts:
     """`proxy` is None if none runs. `schedulers` are the modules ip_vs_* that this kernel has, loaded or not.
 
     `interface` means that kube-ipvs0 exists. `start_error` is an explained error of the start of the running process,
-    and `logged` the last one of the log.
+    and `logged` the last one of the log. `last_error` is the last line that reports an error, explained or not.
     """
 
     proxy: Optional[KubeProxy]
@@ -35,13 +35,14 @@ class ProxyFacts:
     log: Log = NO_LOG
     start_error: Optional[LoggedError] = None
     logged: Optional[LoggedError] = None
+    last_error: str = ""
 
 
 def findings(facts: ProxyFacts, config: Config) -> Iterator[Finding]:
     """Yield the findings, causes before effects. A kube-proxy that does not run is a fact and no finding."""
     proxy = facts.proxy
     if proxy is None:
-        yield from _stopped(facts)
+        yield from kube_proxy_log.stopped(facts.log, facts.logged, facts.last_error)
         return
     if proxy.process.other_network:
         yield _elsewhere(proxy)
@@ -53,32 +54,14 @@ def findings(facts: ProxyFacts, config: Config) -> Iterator[Finding]:
         yield from _scheduler(facts, proxy)
     if not any(found.severity is Severity.ERROR for found in changed):
         yield from _mode(facts, proxy, config)
+    yield from kube_proxy_log.running(proxy, facts.log, facts.logged, facts.last_error)
     if proxy.mode == known_values.IPVS:
         yield from _table(facts, proxy)
-        yield from _logged(facts)
+    if (proxy.mode or wanted) == known_values.IPVS:
         yield from _agreement(proxy, config)
     yield from _health(proxy)
     if known_values.IPVS in (wanted, proxy.mode):
         yield from _version(proxy, config)
-
-
-# --- it does not run --------------------------------------------------------------------
-
-
-def _stopped(facts: ProxyFacts) -> Iterator[Finding]:
-    """Yield the error with which the last kube-proxy ended, if it is known."""
-    found = facts.logged
-    if found is None or not found.known.fatal:
-        return
-    yield Finding(
-        f"kube_proxy_{found.known.id}",
-        Severity.ERROR,
-        "kube-proxy does not run: it ended with an error",
-        (f"{facts.log.origin}: {found.line}",),
-        found.known.explanation,
-        found.fix,
-        found.known.section,
-    )
 
 
 def _elsewhere(proxy: KubeProxy) -> Finding:
@@ -256,22 +239,6 @@ def _table(facts: ProxyFacts, proxy: KubeProxy) -> Iterator[Finding]:
     )
 
 
-def _logged(facts: ProxyFacts) -> Iterator[Finding]:
-    """Yield the last error of a kube-proxy that runs. An error of its start no longer counts then."""
-    found = facts.logged
-    if found is None or found.known.fatal:
-        return
-    yield Finding(
-        f"kube_proxy_{found.known.id}",
-        Severity.ERROR,
-        f"kube-proxy logs an error: {found.known.section}",
-        (f"{facts.log.origin}: {found.line}",),
-        found.known.explanation,
-        found.fix,
-        found.known.section,
-    )
-
-
 def _agreement(proxy: KubeProxy, config: Config) -> Iterator[Finding]:
     """Yield the settings of ipvsd that differ from those of kube-proxy."""
     if PROFILE not in config.profiles:
@@ -324,14 +291,8 @@ def _version(proxy: KubeProxy, config: Config) -> Iterator[Finding]:
     if version is None or version < profiles.IPVS_DEPRECATED:
         return
     text = proxy.version_text or f"{version[0]}.{version[1]}"
-    fate = (
-        "removed"
-        if version >= profiles.IPVS_REMOVED
-        else "off by default (feature gate KubeProxyIPVS)"
-        if version >= profiles.IPVS_OFF_BY_DEFAULT
-        else "deprecated, off by default in 1.40, and removed in 1.43"
-    )
-    if config.kube_proxy is not None and config.kube_proxy >= profiles.IPVS_DEPRECATED:
+    fate = _fate(version)
+    if config.kube_proxy is not None and _fate(config.kube_proxy) == fate:
         return  # a note about the configured version already says so
     yield Finding(
         "ipvs_mode_deprecated",
@@ -343,3 +304,12 @@ def _version(proxy: KubeProxy, config: Config) -> Iterator[Finding]:
         f"{change(proxy.process, 'mode: nftables', 'proxy-mode=nftables')}",
         sections.REMOVED,
     )
+
+
+def _fate(version: tuple[int, int]) -> str:
+    """Return what has become of IPVS mode in a version, or an empty text before its deprecation."""
+    if version >= profiles.IPVS_REMOVED:
+        return "removed"
+    if version >= profiles.IPVS_OFF_BY_DEFAULT:
+        return "off by default (feature gate KubeProxyIPVS)"
+    return "deprecated, off by default in 1.40, and removed in 1.43" if version >= profiles.IPVS_DEPRECATED else ""

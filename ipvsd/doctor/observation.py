@@ -14,7 +14,8 @@ from ipvsd.conflicts.external_setting import Program
 from ipvsd.discovery import log_reader, running
 from ipvsd.discovery.processes import Kind
 from ipvsd.discovery.running import Get, KubeProxy
-from ipvsd.doctor import denials, interfaces, remains
+from ipvsd.discovery.unit_log import Run
+from ipvsd.doctor import denials, interfaces, kube_proxy_log, remains, rule_sets
 from ipvsd.doctor.conntrack import ConntrackFacts
 from ipvsd.doctor.containment import PlaceFacts
 from ipvsd.doctor.daemon import DaemonFacts
@@ -23,6 +24,7 @@ from ipvsd.doctor.interfaces import InterfaceFacts
 from ipvsd.doctor.kube_proxy import ProxyFacts
 from ipvsd.doctor.programs import ProgramFacts
 from ipvsd.doctor.remains import RemainsFacts
+from ipvsd.doctor.rule_sets import RuleSets
 from ipvsd.kernel import iptables, process_files, virtual_services
 from ipvsd.kernel.host import LinuxHost
 from ipvsd.kube_proxy import known_values, log_errors
@@ -34,7 +36,8 @@ from ipvsd.state import status_file, stored_json
 from ipvsd.sysctl.values import integer
 
 _AUDIT_LOG = "var/log/audit/audit.log"
-_MAX_LOG, _MAX_SAVED = 1 << 20, 1 << 23  # bytes
+_FIREWALLD_CONF, _ZONES = "etc/firewalld/firewalld.conf", "etc/firewalld/zones"
+_MAX_LOG = 1 << 20  # bytes
 _MAX_LINES = 4000
 _SECONDS = 10.0
 _KERNEL_LOG = ("journalctl", "-q", "-k", "-b", "-o", "cat", "--no-pager", "-n", str(_MAX_LINES))
@@ -60,7 +63,7 @@ class Facts:
     unchecked: Sequence[str] = ()
 
 
-def observe(root: str, kernel: Kernel, get: Optional[Get], run: Optional[log_reader.Run]) -> Facts:
+def observe(root: str, kernel: Kernel, get: Optional[Get], run: Optional[Run]) -> Facts:
     """Read all facts. Without `get` and `run`, kube-proxy is not asked, and no program is run."""
     return _Observer(root, kernel, get, run).facts()
 
@@ -68,7 +71,7 @@ def observe(root: str, kernel: Kernel, get: Optional[Get], run: Optional[log_rea
 class _Observer:
     """One observation. Reads that fail become entries of `unchecked`."""
 
-    def __init__(self, root: str, kernel: Kernel, get: Optional[Get], run: Optional[log_reader.Run]) -> None:
+    def __init__(self, root: str, kernel: Kernel, get: Optional[Get], run: Optional[Run]) -> None:
         self._root, self._kernel, self._get, self._run = root, kernel, get, run
         self._host = LinuxHost(root)
         self._unchecked: list[str] = []
@@ -82,6 +85,7 @@ class _Observer:
         table = self._table()
         interface = self._host.is_interface(KUBE_IPVS)
         mode = proxy.mode if proxy and not proxy.process.other_network else None
+        rules = self._rule_sets(mode, proxy.version if proxy else None)
         return Facts(
             self._place(),
             self._programs(proxy, modules),
@@ -94,7 +98,8 @@ class _Observer:
                 mode,
                 table,
                 interface,
-                self._chains() if mode == known_values.IPVS else (),
+                rules.chains,
+                rules.tables,
                 sorted(self._processes & set(remains.DIRECTORS)),
             ),
             self._daemon(),
@@ -198,10 +203,10 @@ class _Observer:
                     yield denial
 
     def _interface(self) -> InterfaceFacts:
-        firewalld = "firewalld" in self._processes
+        firewalld = "firewalld" in self._processes and self._firewalld_distrusts()
         index = (self._text(f"sys/class/net/{KUBE_IPVS}/ifindex") or "").strip()
         if not re.fullmatch("[0-9]{1,9}", index):
-            return InterfaceFacts(firewalld=firewalld)
+            return InterfaceFacts(firewalld_distrusts=firewalld)
         places = (
             (Program.NETWORKD, f"run/systemd/netif/links/{index}", interfaces.networkd_manages),
             (Program.NETWORK_MANAGER, f"run/NetworkManager/devices/{index}", interfaces.networkmanager_manages),
@@ -212,6 +217,19 @@ class _Observer:
             if line:
                 managers.append((program, f"/{path}: {printable.line(line, 100)}"))
         return InterfaceFacts(managers, firewalld)
+
+    def _firewalld_distrusts(self) -> bool:
+        """Return whether no zone of firewalld trusts anything. Without permission to read them, that is unknown."""
+        try:
+            names = [name for name in rootfs.listing(self._root, _ZONES) if name.endswith(".xml")]
+        except (FileNotFoundError, NotADirectoryError):
+            names = []
+        except OSError as error:
+            self._missed(f"/{_ZONES}: {error.strerror}")
+            return False
+        texts = {path: self._text(path) for path in (_FIREWALLD_CONF, *(f"{_ZONES}/{name}" for name in sorted(names)))}
+        zones = {path.rpartition("/")[2]: text or "" for path, text in texts.items() if path != _FIREWALLD_CONF}
+        return not interfaces.firewalld_trusts(texts[_FIREWALLD_CONF] or "", zones)
 
     def _daemon(self) -> DaemonFacts:
         try:
@@ -237,7 +255,8 @@ class _Observer:
         interface: bool,
         modules: Collection[str],
     ) -> ProxyFacts:
-        log = log_reader.read(self._root, proxy.process if proxy else None, self._run)
+        silent = proxy is not None and proxy.silent
+        log = log_reader.read(self._root, proxy.process if proxy else None, self._run, silent)
         if log.problem:
             self._missed(f"the log of kube-proxy: {log.problem}")
         return ProxyFacts(
@@ -247,32 +266,25 @@ class _Observer:
             interface,
             log,
             log_errors.last_known(log.start, fatal_only=True, recent=len(log.start)) if proxy else None,
-            log_errors.last_known(log.lines, fatal_only=proxy is None),
+            kube_proxy_log.explained(log, proxy is None),
+            kube_proxy_log.last_error(log, proxy is None),
         )
 
-    def _chains(self) -> Sequence[str]:
-        """Return the chains of iptables mode. iptables-save runs only if it makes the kernel load no module."""
-        if self._run is None:
-            return ()
-        found: list[str] = []
-        program = self._kernel.iptables.program
-        safe = "nf_tables" if "nft" in program.rpartition("/")[2] else ""
-        if program and (self._host.modules([safe]) if safe else "nat" in self._kernel.iptables.tables):
-            found += self._saved((program, "iptables-save") if "multi" in program else (f"{program}-save",))
-        legacy = iptables.find_program(self._root, "iptables-legacy-save")
-        if safe and legacy and "nat" in self._kernel.iptables.tables:
-            found += self._saved((legacy, "iptables-save") if "multi" in legacy else (legacy,))
-        return tuple(dict.fromkeys(found))
-
-    def _saved(self, command: Sequence[str]) -> Sequence[str]:
-        assert self._run is not None
+    def _rule_sets(self, mode: Optional[str], version: Optional[tuple[int, int]]) -> RuleSets:
+        """Return what remains of modes other than this one."""
+        found = RuleSets()
+        if self._run is None or mode is None:
+            return found
         try:
-            output = self._run((*command, "-t", "nat"), _MAX_SAVED, _SECONDS)
+            if mode == known_values.IPVS:
+                found = rule_sets.read_chains(self._root, self._kernel, self._run)
+            if mode != known_values.NFTABLES:
+                listed = rule_sets.read_tables(self._root, self._run, version)
+                found = RuleSets(found.chains, listed.tables, (*found.unchecked, *listed.unchecked))
         except OSError as error:
-            return self._missed(f"the chains of iptables: {error.strerror}")
-        if output.code:
-            return self._missed(f"the chains of iptables: {command[-1]} exited {output.code}")
-        return remains.iptables_chains(output.text.decode("utf-8", "replace"))
+            self._missed(f"the rules of other proxy modes: {error.strerror}")
+        self._unchecked += found.unchecked
+        return found
 
 
 def _boot_time() -> float:

@@ -19,18 +19,27 @@ _CLEANUP = "kube-proxy --cleanup"
 
 
 class RemainsFacts(NamedTuple):
-    """`chains` are those of iptables mode. `directors` are running programs that also fill the table."""
+    """`chains` are those of iptables mode by the command that printed them, and `tables` those of nftables mode.
+
+    `directors` are running programs that also fill the table.
+    """
 
     mode: Optional[str]
     table: Optional[Table] = None
     interface: bool = False
-    chains: Sequence[str] = ()
+    chains: Sequence[tuple[str, Sequence[str]]] = ()
+    tables: Sequence[str] = ()
     directors: Sequence[str] = ()
 
 
 def iptables_chains(saved: str) -> Sequence[str]:
     """Return the chains of iptables mode in the output of iptables-save."""
     return tuple(dict.fromkeys(_IPTABLES_CHAIN.findall(saved)))
+
+
+def nftables_tables(listed: str) -> Sequence[str]:
+    """Return the tables of nftables mode in the output of `nft list tables` (pkg/proxy/nftables/proxier.go)."""
+    return tuple(re.findall(r"^table ((?:ip|ip6) kube-proxy)$", listed, re.MULTILINE))
 
 
 def findings(facts: RemainsFacts) -> Iterator[Finding]:
@@ -56,9 +65,23 @@ def findings(facts: RemainsFacts) -> Iterator[Finding]:
             "iptables_remains",
             Severity.WARNING,
             "kube-proxy runs in mode ipvs, and chains of iptables mode remain",
-            (f"iptables-save: {', '.join(facts.chains[:3])}{' and others' if len(facts.chains) > 3 else ''}",),
+            tuple(
+                f"{command}: {', '.join(chains[:3])}{' and others' if len(chains) > 3 else ''}"
+                for command, chains in facts.chains
+            ),
             "kube-proxy does not remove the rules of its former mode. They send the packets of services to endpoints "
             "that may no longer exist, before IPVS sees them",
             f"stop kube-proxy, run '{_CLEANUP}' (or reboot), and start it again",
+            sections.REMAINS,
+        )
+    if facts.mode != known_values.NFTABLES and facts.tables:
+        yield Finding(
+            "nftables_remains",
+            Severity.WARNING,
+            f"kube-proxy runs in mode {facts.mode}, and tables of nftables mode remain",
+            (f"nft list tables: {', '.join(facts.tables)}",),
+            "a kube-proxy before 1.29 does not know nftables mode, and leaves its tables. Their rules send the packets "
+            "of services to endpoints that may no longer exist",
+            "run " + " and ".join(f"'nft delete table {table}'" for table in facts.tables),
             sections.REMAINS,
         )

@@ -16,5 +16,6 @@ INTERFACE = "service addresses disappear from kube-ipvs0"
 DENIED = 'avc: denied, or apparmor="DENIED"'
 CONTAINER = "ipvsd in a container, or in another network namespace"
 UNHEALTHY = "/healthz of kube-proxy returns 503"
+NO_ANSWER = "curl: (7) Failed to connect to 127.0.0.1 port 10249"
 REMOVED = "The ipvs proxier is now deprecated"
 FIREWALLD = "firewalld and IPVS"

@@ -5,8 +5,8 @@ from __future__ import annotations
 METRICS_ADDRESS = "127.0.0.1:10249"
 HEALTHZ_ADDRESS = "0.0.0.0:10256"
 DEFAULT_SCHEDULER = "rr"
-IPTABLES, IPVS = "iptables", "ipvs"
+IPTABLES, IPVS, NFTABLES = "iptables", "ipvs", "nftables"
 DEFAULT_MODE = IPTABLES
-MODES = (IPTABLES, IPVS, "nftables", "userspace")
+MODES = (IPTABLES, IPVS, NFTABLES, "userspace")
 
 INTERFACE = "kube-ipvs0"  # pkg/proxy/ipvs; has the addresses of all services

@@ -196,7 +196,14 @@ KNOWN: Sequence[KnownError] = (
     ),
 )
 
-_SEVERE = re.compile(r"^(?:\S+ (?:stdout|stderr) [FP] )?[EF][0-9]{4} |^Error: |level=(?:error|fatal)")
+_PREFIX = r"^(?:\S+ (?:stdout|stderr) [FP] )?"
+_SEVERE = re.compile(rf"{_PREFIX}(?:[EF][0-9]{{4}} |Error: |panic: )|level=(?:error|fatal)")
+# The last line of a process that ends by itself, except for stack traces and the usage of flags after it.
+_FATAL = re.compile(
+    rf"{_PREFIX}(?:F[0-9]{{4}} |E[0-9]{{4}} .*\"?(?:command failed|Error running ProxyServer)"
+    r"|Error: |panic: |fatal error: )|level=fatal"
+)
+_NAMED = re.compile("kube-?proxy|proxier", re.IGNORECASE)
 
 
 def last_known(lines: Sequence[str], fatal_only: bool = False, recent: int = _RECENT) -> Optional[LoggedError]:
@@ -227,9 +234,22 @@ def explain(line: str, fatal_only: bool = False) -> Optional[LoggedError]:
     return None
 
 
-def last_error(lines: Sequence[str]) -> str:
-    """Return the last line of a log that reports an error, explained or not, or an empty text."""
-    for line in reversed(lines[-_RECENT:]):
-        if _SEVERE.match(line[: _MAX_LINE * 4]):
+def last_fatal(lines: Sequence[str]) -> str:
+    """Return the last line with which a process reports that it ends because of an error, or an empty text."""
+    return _last(_FATAL, lines, False)
+
+
+def last_error(lines: Sequence[str], shared: bool = False) -> str:
+    """Return the last line of a log that reports an error, explained or not, or an empty text.
+
+    `shared` means that other programs write into the log: then the line has to name kube-proxy.
+    """
+    return _last(_FATAL, lines, shared) or _last(_SEVERE, lines[-_RECENT:], shared)
+
+
+def _last(pattern: re.Pattern[str], lines: Sequence[str], shared: bool) -> str:
+    for line in reversed(lines):
+        start = line[: _MAX_LINE * 4]
+        if pattern.search(start) and (not shared or _NAMED.search(start)):
             return printable.line(line.strip(), _MAX_LINE)
     return ""

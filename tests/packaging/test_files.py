@@ -7,6 +7,7 @@ import subprocess
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from ipvsd.commands.doctor import GUIDE
 from tests.packaging.built import bundled, debian, unbundled
 
 # Paths that differ: the form in the .rpm of a path in the .deb.
@@ -49,6 +50,12 @@ def _in_rpm(package: Path, database: Path) -> Iterator[str]:
 
 def _own(paths: Iterable[str]) -> set[str]:
     return {path for path in paths if not re.match(r"usr/share/(ipvsd/vendor|licenses/ipvsd/bundled)/", path)}
+
+
+def test_both_have_the_guide_where_doctor_refers_to_it(tmp_path: Path) -> None:
+    contents = _run("dpkg-deb", "--contents", str(debian()))
+    assert GUIDE in {line.split(None, 5)[5][1:] for line in contents}  # not compressed
+    assert GUIDE[1:] in set(_in_rpm(unbundled(), tmp_path))
 
 
 def test_both_have_the_same_files(tmp_path: Path) -> None:
