@@ -193,7 +193,8 @@ packages:
 # Installs only locked versions, by hash. The build back end is first, because pip would download another one for an sdist.
 PIP_INSTALL := $(BIN)/python -m pip -q --disable-pip-version-check install --retries 5 --no-build-isolation --no-deps
 DASHBOARD_LOCK := packaging/lock/dashboard.txt
-$(BIN)/.ready: pyproject.toml $(filter-out $(DASHBOARD_LOCK),$(wildcard packaging/lock/*.txt))
+UV_LOCK := packaging/lock/uv.txt
+$(BIN)/.ready: pyproject.toml $(filter-out $(DASHBOARD_LOCK) $(UV_LOCK),$(wildcard packaging/lock/*.txt))
 	@mkdir -p build
 	@$(MAKE) --no-print-directory packages WANTED="python3-venv"
 	@echo "installing the development tools into .venv"
@@ -206,16 +207,17 @@ $(BIN)/.ready: pyproject.toml $(filter-out $(DASHBOARD_LOCK),$(wildcard packagin
 
 # uv resolves for every interpreter at once. `fewest` selects versions that run on Python 3.9 everywhere. mypy checks for
 # 3.9, so it has to parse everything that the package and its tests import.
-UV := uv==0.13.9
 LOCK := build/uv/bin/uv pip compile -q --universal --python-version 3.9 --fork-strategy fewest --upgrade \
     --generate-hashes --no-annotate --custom-compile-command 'make lock'
 lock:  ## renew the locked versions of the development tools in packaging/lock
 	@$(MAKE) --no-print-directory packages WANTED="python3-venv"
-	@$(PYTHON_SYSTEM) -m venv build/uv && build/uv/bin/pip -q --disable-pip-version-check install $(UV)
+	@$(PYTHON_SYSTEM) -m venv build/uv
+	@build/uv/bin/pip -q --disable-pip-version-check install --require-hashes --only-binary :all: -r $(UV_LOCK)
 	$(LOCK) --group build -o packaging/lock/build.txt
 	$(LOCK) --group bookworm --group test -o packaging/lock/dev.txt
 	$(LOCK) --group mutation --no-deps -o packaging/lock/mutation.txt
 	$(LOCK) --group dashboard --no-deps -o $(DASHBOARD_LOCK)
+	$(LOCK) --group lock --no-deps -o $(UV_LOCK)
 
 .PHONY: help check test test-without-machines bench-images test-full kernels test-matrix \
     fuzz faults mutation attack bench soak demo vm \

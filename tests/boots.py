@@ -13,7 +13,6 @@ from ipvsd.cli import main
 from tests.trees import make_tree, put
 
 Output = pytest.CaptureFixture[str]
-WANTS = "etc/systemd/system/multi-user.target.wants"
 
 
 def make_image(root: Path) -> Path:
@@ -35,10 +34,6 @@ def values(capsys: Output, root: Path, *arguments: str) -> tuple[int, Any]:
     """Return the exit code and the JSON of a command."""
     code = main([*arguments, "--output", "json", "--root", str(root)])
     return code, json.loads(capsys.readouterr().out)
-
-
-def enable(root: Path, unit: str = "ipvsd.service") -> None:
-    put(root, f"{WANTS}/{unit}", "")
 
 
 def sysctl_conf(root: Path, text: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -12,11 +13,10 @@ from ipvsd.conflicts.detection import detect
 from ipvsd.conflicts.external_setting import Names
 from ipvsd.conflicts.file_tree import FileTree
 from ipvsd.model.types import RootKind
-from tests.trees import put
+from tests.trees import enable, put
 
 NAMES = Names(sysctls=["net.ipv4.ip_forward"], modules=["ip_vs"], parameters=["ip_vs.conn_tab_bits"])
 FORWARD = "net.ipv4.ip_forward=0\n"
-WANTS = "etc/systemd/system/multi-user.target.wants"
 NETWORK = "[Match]\nName=*\n[Network]\nDHCP=yes\n"
 
 # By reader: a file with an effect, the file that replaces it, and files that must be there.
@@ -73,7 +73,7 @@ def test_a_masked_file_has_no_effect_and_hides_that_of_the_package(tmp_path: Pat
     for path, content in {**CONSTANT, file: text}.items():
         put(tmp_path, path, content)
     for service in services:
-        put(tmp_path, f"{WANTS}/{service}.service", "")
+        enable(tmp_path, f"{service}.service")
     before = detect(str(tmp_path), NAMES).settings
     mask(tmp_path, masking, how)
     after = detect(str(tmp_path), NAMES)
@@ -87,7 +87,9 @@ def test_a_masked_file_has_no_effect_and_hides_that_of_the_package(tmp_path: Pat
     [
         ("etc/systemd/system/x.service", "empty"),
         ("etc/systemd/system/x.service", "/dev/null"),
+        ("run/systemd/system/x.service", "empty"),
         ("run/systemd/system/x.service", "../../../dev/null"),
+        ("usr/lib/systemd/system/x.service", "/dev/null"),
         ("etc/systemd/system/a.target.wants/x.service", "/dev/null"),
     ],
 )
@@ -97,6 +99,33 @@ def test_a_masked_unit_or_dependency_starts_nothing(tmp_path: Path, place: str, 
     assert FileTree(str(tmp_path)).enabled("x.service")
     mask(tmp_path, place, how)
     assert not FileTree(str(tmp_path)).enabled("x.service")
+
+
+UNITS = [
+    "NetworkManager", "firewalld", "ipvsd", "ipvsd-apply", "systemd-modules-load", "systemd-networkd",
+    "systemd-sysctl", "tuned", "ufw",
+]  # fmt: skip
+
+
+def test_every_unit_that_ipvsd_considers_has_a_case() -> None:
+    package = Path(detection.__file__).parent.parent
+    texts = [file.read_text() for part in ("boot", "conflicts") for file in package.glob(f"{part}/*.py")]
+    assert {unit for text in texts for unit in re.findall(r'"([\w-]+)\.service"', text)} == set(UNITS)
+
+
+@pytest.mark.parametrize("unit", UNITS)
+def test_an_empty_unit_of_a_package_is_not_masked(tmp_path: Path, unit: str) -> None:
+    enable(tmp_path, f"{unit}.service")
+    tree = FileTree(str(tmp_path))
+    assert (tree.masked(f"{unit}.service"), tree.enabled(f"{unit}.service")) == (False, True)
+    mask(tmp_path, f"etc/systemd/system/{unit}.service", "empty")
+    assert FileTree(str(tmp_path)).masked(f"{unit}.service")
+
+
+def test_a_link_of_the_administrator_to_an_empty_unit_masks_nothing(tmp_path: Path) -> None:
+    enable(tmp_path, "x.service")
+    (tmp_path / "etc/systemd/system/x.service").symlink_to("/usr/lib/systemd/system/x.service")
+    assert not FileTree(str(tmp_path)).masked("x.service")
 
 
 @pytest.mark.parametrize(("how", "found"), [("empty", ""), ("/dev/null", "quiet")])

@@ -11,7 +11,7 @@ import pytest
 from ipvsd.conflicts.detection import ConflictReport, complies, detect
 from ipvsd.conflicts.external_setting import Effect, ExternalSetting, Names, Program
 from ipvsd.model.types import Exactly, OneOf, Want, Within
-from tests.trees import make_modules, put
+from tests.trees import enable, make_modules, put
 
 FORWARD = "net.ipv4.ip_forward"
 ETH = "net.ipv4.conf.eth0.forwarding"
@@ -21,7 +21,7 @@ def look(root: Path, files: Mapping[str, str], names: Names, service: str = "") 
     for path, text in files.items():
         put(root, path, text)
     if service:
-        put(root, f"etc/systemd/system/multi-user.target.wants/{service}.service", "")
+        enable(root, f"{service}.service")
     return detect(str(root), names)
 
 

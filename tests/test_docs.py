@@ -24,7 +24,7 @@ from ipvsd.conflicts.external_setting import APPLIED_WHEN, Effect, Program
 from ipvsd.doctor.finding import Severity
 from ipvsd.model.value_texts import text_of
 from ipvsd.reporting import metrics, status_document
-from tests import samples, tables
+from tests import attack, samples, tables
 from tests.kube_proxy_server import put_kube_proxy
 from tests.trees import make_tree, put
 from tests.vm import test_doctor as guide
@@ -291,3 +291,10 @@ def test_the_man_pages_are_made_without_a_warning(name: str, tmp_path: Path) -> 
     shown = subprocess.run(["man", "--warnings", "-l", str(page)], capture_output=True, text=True, check=False)
     assert (made.returncode, made.stderr, shown.returncode, shown.stderr) == (0, "", 0, "")
     assert "NAME" in shown.stdout
+
+
+def test_security_md_has_a_row_for_every_attack_and_the_bound_of_the_tests() -> None:
+    text = (ROOT / "docs/security.md").read_text()
+    rows = re.findall(r"^\| ([^|]+) \|", text, re.MULTILINE)
+    assert [name for name in attack.ALL if name not in rows] == []
+    assert f"at most {attack.BOUND // 1_000_000} MB more" in text

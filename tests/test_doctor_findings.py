@@ -82,6 +82,12 @@ def test_the_cause_is_first(running: Optional[KubeProxy], services: int, log: st
         assert not item.section or f"\n## {item.section}\n" in GUIDE
 
 
+def test_a_scheduler_that_the_profile_loads_is_not_reported_as_unmanaged() -> None:
+    (item,) = found(proxy(scheduler="lc"))
+
+    assert item.explanation == "ipvsd loads ip_vs_lc, but does not require it"
+
+
 @pytest.mark.parametrize(
     ("process", "change", "restart"),
     [

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from ipvsd.boot import drop_in_files
-from tests.boots import WANTS, Output, enable, make_image, run, sysctl_conf, values
+from tests.boots import Output, make_image, run, sysctl_conf, values
 from tests.fake_kernel import DEPENDS, RELEASE
-from tests.trees import READY_LINE, make_modules, make_tree, put
+from tests.trees import READY_LINE, WANTS, enable, make_modules, make_tree, put
 
 pytestmark = pytest.mark.system
 

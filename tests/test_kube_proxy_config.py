@@ -442,6 +442,24 @@ def test_disagreements_with_the_configuration_of_ipvsd(own: str, theirs: str, ex
     assert found(f"{IPVS}{theirs}\n", node=configured(own)) == expected
 
 
+@pytest.mark.parametrize(
+    ("own", "theirs", "text"),
+    [
+        ("", "lc", "ipvsd has rr: ipvsd loads ip_vs_lc, but does not require it"),
+        ("modules: {ip_vs_lc: false}", "lc", "ipvsd has rr: ipvsd does not manage ip_vs_lc"),
+        ("scheduler: lc", "rr", "ipvsd has lc: ipvsd requires ip_vs_lc, too"),
+        (
+            "scheduler: lc\nkubeProxyVersion: '1.27'",
+            "rr",
+            "ipvsd has lc: ipvsd loads ip_vs_rr, but does not require it",
+        ),
+    ],
+)
+def test_the_treatment_of_another_scheduler_is_that_of_the_profile(own: str, theirs: str, text: str) -> None:
+    (finding,) = checked(f"{IPVS}ipvs: {{scheduler: {theirs}}}\n", node=configured(own)).findings
+    assert finding.problem == f"kube-proxy uses {theirs}, {text}"
+
+
 def test_a_scheduler_that_the_kernel_lacks() -> None:
     node = Node(config=Config(scheduler="twos"), release="6.1", schedulers=frozenset({"rr", "lc"}))
 

@@ -14,9 +14,9 @@ from ipvsd.config.schema import Config
 from ipvsd.kernel.host import LinuxHost
 from ipvsd.reconcile.rounds import reconcile
 from ipvsd.reporting.notices import Notices
-from tests.boots import WANTS, Output, run, sysctl_conf, values
+from tests.boots import Output, run, sysctl_conf, values
 from tests.fake_kernel import CORE, RELEASE
-from tests.trees import make_tree, put
+from tests.trees import WANTS, make_tree, put
 
 pytestmark = pytest.mark.system
 

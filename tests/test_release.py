@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -82,3 +83,12 @@ def test_the_bill_of_materials_depends_on_the_files(dist: Path) -> None:
     assert json.loads(materials(dist))["documentNamespace"] == before
     (dist / "ipvsd_1.0_all.deb").write_text("another")
     assert json.loads(materials(dist))["documentNamespace"] != before
+
+
+def test_make_installs_only_packages_with_hashes() -> None:
+    makefile = (Path(__file__).parent.parent / "Makefile").read_text()
+    lines = [
+        line.strip() for line in makefile.splitlines() if re.search(r"^\t.*(PIP_INSTALL\)|pip .*\binstall) ", line)
+    ]
+    assert [line for line in lines if "--require-hashes" not in line] == ["@$(PIP_INSTALL) -e ."]  # ipvsd itself
+    assert any("build/uv" in line for line in lines)

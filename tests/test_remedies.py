@@ -2,39 +2,73 @@
 
 from __future__ import annotations
 
+import enum
+import importlib
 import re
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import pytest
 
+from ipvsd.conflicts.external_setting import Program
 from ipvsd.decide import remedies
 from ipvsd.model.types import Plan
-from ipvsd.model.value_texts import text_of
 from ipvsd.model.verdicts import ModuleVerdict, SysctlVerdict
 from ipvsd.modprobe.distro_packages import PACKAGES, Package
 from tests.samples import kernel, sysctl, wanted_sysctl
 
 ROOT = Path(__file__).parent.parent
 TEXT = (ROOT / "docs/remedies.md").read_text()
-ROWS = {row[0]: row[1:] for row in re.findall(r"^\| `([^`]+)` \| ([^|]+) \| ([^|]+) \|$", TEXT, re.MULTILINE)}
-BENCH = "".join(path.read_text() for path in sorted((ROOT / "tests/vm").glob("test_*.py")))
+SECTIONS: Mapping[str, Iterable[enum.Enum]] = {
+    "Modules": (verdict for verdict in ModuleVerdict if remedies.for_module(verdict, kernel(), "ip_vs")),
+    "Sysctls and module parameters": (verdict for verdict in SysctlVerdict if verdict is not SysctlVerdict.COMPLIANT),
+    "Conflicting programs": Program,
+}
 
 
-@pytest.mark.parametrize("verdict", ModuleVerdict, ids=lambda verdict: verdict.value)
-def test_every_remedy_is_carried_out_or_the_reason_is_given(verdict: ModuleVerdict) -> None:
-    assert (verdict.value in ROWS) is bool(remedies.for_module(verdict, kernel(), "ip_vs"))
-    if verdict.value in ROWS:
-        assert re.match(r"(yes|no: \w)", ROWS[verdict.value][1])
+def rows(heading: str) -> Mapping[str, tuple[str, str]]:
+    """Return the remedy and the last column of each row of a section."""
+    section = TEXT.partition(f"## {heading}\n")[2].partition("\n## ")[0]
+    found = re.findall(r"^\| `([^`]+)` \| ([^|]+) \| ([^|]+) \|$", section, re.MULTILINE)
+    return {name: (remedy, tested) for name, remedy, tested in found}
 
 
-@pytest.mark.parametrize("name", [name for name, row in ROWS.items() if row[1].startswith("yes")])
-def test_what_is_said_to_be_carried_out_is_on_the_bench(name: str) -> None:
-    assert name in BENCH or text_of(name) in BENCH
+PROBLEMS = {heading: list(problems) for heading, problems in SECTIONS.items()}
+ROWS = {
+    problem: rows(heading).get(problem.value, ("", ""))
+    for heading, problems in PROBLEMS.items()
+    for problem in problems
+}
 
 
-@pytest.mark.parametrize("name", [name for name, row in ROWS.items() if row[1].startswith("no: ")])
-def test_an_untested_remedy_needs_more_than_the_bench_has(name: str) -> None:
-    commands = re.findall(r"`((?:ipvsd|depmod) [^`]+)`", ROWS[name][0])
+def carried_out() -> set[enum.Enum]:
+    """Return the problems whose remedy a test of the virtual machines applies, as their markers declare."""
+    found: set[enum.Enum] = set()
+    for path in (ROOT / "tests/vm").glob("test_*.py"):
+        for item in vars(importlib.import_module(f"tests.vm.{path.stem}")).values():
+            marks = getattr(item, "pytestmark", ()) if callable(item) else ()
+            found.update(problem for mark in marks if mark.name == "carries_out" for problem in mark.args)
+    return found
+
+
+def test_every_row_belongs_to_a_verdict_or_a_program() -> None:
+    assert {heading: set(rows(heading)) for heading in SECTIONS} == {
+        heading: {problem.value for problem in problems} for heading, problems in PROBLEMS.items()
+    }
+
+
+@pytest.mark.parametrize("problem", ROWS, ids=str)
+def test_every_remedy_is_carried_out_or_the_reason_is_given(problem: enum.Enum) -> None:
+    assert re.match(r"(yes\b|no: \w)", ROWS[problem][1])
+
+
+def test_the_rows_that_are_carried_out_are_those_that_the_tests_declare() -> None:
+    assert carried_out() == {problem for problem, row in ROWS.items() if row[1].startswith("yes")}
+
+
+@pytest.mark.parametrize("problem", [problem for problem, row in ROWS.items() if row[1].startswith("no: ")], ids=str)
+def test_an_untested_remedy_needs_more_than_the_bench_has(problem: enum.Enum) -> None:
+    commands = re.findall(r"`((?:ipvsd|depmod) [^`]+)`", ROWS[problem][0])
     assert commands == []
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from ipvsd.cli import main
 from ipvsd.kernel.procfs import ipv6_default_routes
+from tests.boots import make_image
 from tests.trees import make_tree, put, put_sysctl
 
 Output = pytest.CaptureFixture[str]
@@ -108,6 +109,57 @@ def test_a_plan_contains_the_note_as_well(tree: Path, capsys: Output) -> None:
     assert [line for line in out.splitlines() if len(line) > 80] == []
     put_sysctl(tree, "net.ipv6.conf.eth0.accept_ra", "2")  # the interface accepts advertisements
     assert notes(tree, capsys) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("net.ipv6.conf.all.forwarding", True),
+        ("net.ipv6.conf.*.forwarding", True),
+        ("net.ipv6.conf.eth0.accept_ra", True),
+        ("net.ipv6.conf.veth1.forwarding", False),
+        ("net.ipv4.ip_forward", False),
+    ],
+)
+def test_the_explanation_of_a_sysctl_of_the_interface_contains_the_note(
+    tree: Path, capsys: Output, name: str, told: bool
+) -> None:
+    put(tree, "etc/ipvsd/ipvsd.yaml", "sysctls: {net.ipv6.conf.all.forwarding: 1, 'net.ipv6.conf.*.forwarding': 1}\n")
+    main(["explain", name, "--root", str(tree)])
+    assert ("note: the kernel ignores default routes" in capsys.readouterr().out) is told
+    main(["explain", name, "--root", str(tree), "--output", "json"])
+    assert bool(json.loads(capsys.readouterr().out)["notes"]) is told
+
+
+def test_persisting_the_configuration_of_a_node_reports_the_note(tree: Path, capsys: Output) -> None:
+    put(tree, "etc/ipvsd/ipvsd.yaml", "sysctls: {net.ipv6.conf.all.forwarding: 1}\n")
+    main(["apply", "--persist", "--root", str(tree)])
+    assert "note: the kernel ignores default routes from router advertisements on eth0," in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("config", "line", "told"),
+    [
+        ("sysctls: {net.ipv6.conf.all.forwarding: 1}\n", "", True),
+        ("sysctls: {'net.ipv6.conf.*.forwarding': 1}\n", "", True),
+        ("", "", False),
+        ("sysctls: {net.ipv6.conf.all.forwarding: 0}\n", "", False),
+        ("sysctls: {net.ipv6.conf.all.forwarding: {value: 1, policy: observe}}\n", "", False),
+        ("sysctls: {net.ipv6.conf.all.forwarding: 1, net.ipv6.conf.eth0.accept_ra: 2}\n", "", False),
+        ("sysctls: {net.ipv6.conf.all.forwarding: 1}\n", "net.ipv6.conf.eth0.accept_ra = 2\n", False),
+        ("sysctls: {net.ipv6.conf.all.forwarding: 1}\n", "net.ipv6.conf.eth0.accept_ra = 1\n", True),
+    ],
+)
+def test_an_image_whose_interfaces_are_unknown_has_a_general_note(
+    tmp_path: Path, capsys: Output, config: str, line: str, told: bool
+) -> None:
+    image = make_image(tmp_path / "image")
+    put(image, "etc/ipvsd/ipvsd.yaml", config)
+    put(image, "etc/sysctl.d/x.conf", line)
+    for command in (["check"], ["plan"], ["apply", "--persist"], ["explain", "net.ipv6.conf.all.forwarding"]):
+        main([*command, "--root", str(image)])
+        said = " ".join("".join(capsys.readouterr()).split())
+        assert ("note: the kernel will ignore default routes" in said) is told
 
 
 @pytest.mark.parametrize("text", ["", "x", f"{ZEROS} 00\n", LEARNT.format("eth0").replace("00450003", "zz")])

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.vm import soak
 from tests.vm.soak import FIGHT, PEACE, RESTARTED, Evidence, judge, parse, report
 
 PID = 700
@@ -151,3 +153,11 @@ def test_each_deviation_is_a_fault(name: str) -> None:
     changed = copy.deepcopy(evidence())
     change(changed)
     assert any(told in fault for fault in judge(changed).faults), judge(changed).faults
+
+
+def test_hacking_md_has_the_number_of_interfaces() -> None:
+    text = (Path(__file__).parent.parent / "HACKING.md").read_text()
+    # A third of them have a peer.
+    few, many = (number * 4 // 3 // 100 * 100 for number in (soak.INTERFACES, soak.MORE_INTERFACES))
+    assert f"About {few} interfaces (dummy, veth) at a time" in text
+    assert f"it is about {many:,} at a time" in text

@@ -25,6 +25,7 @@ READY = {
     "net.netfilter.nf_conntrack_max": "262144",
 }
 LIVE = NODE
+WANTS = "etc/systemd/system/multi-user.target.wants"
 READY_LINE = f"ready: {len(LIVE)} modules, 9 sysctls compliant"
 
 
@@ -181,6 +182,14 @@ def put(root: Path, path: str, text: str) -> Path:
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(text)
     return file
+
+
+def enable(root: Path, unit: str = "ipvsd.service") -> None:
+    """Enable a unit as `systemctl enable` does. The unit itself is an empty file, as in reduced trees."""
+    put(root, f"usr/lib/systemd/system/{unit}", "")
+    link = root / WANTS / unit
+    link.parent.mkdir(parents=True, exist_ok=True)
+    link.symlink_to(f"/usr/lib/systemd/system/{unit}")
 
 
 def image_beside_a_secret(directory: Path) -> Path:

@@ -20,7 +20,7 @@ from ipvsd.model.types import Action, Finding, Kernel, ModuleFinding, Plan, Root
 from ipvsd.model.value_texts import text_of
 from ipvsd.reconcile.observation import observe_and_plan
 from ipvsd.reconcile.rounds import UNSETTLED, ReconcileResult, reconcile
-from ipvsd.reporting import status_document
+from ipvsd.reporting import router_advertisements, status_document
 
 
 def run(root: str, config_path: str | None, output: str, persist: bool) -> int:
@@ -129,7 +129,9 @@ def _persist(root: str, texts: Mapping[str, str], kernel: Kernel, plan: Plan) ->
     boot = next_boot.predict(root, kernel, next_boot.names_of(plan))
     after_boot = next_boot.plan_without_ipvsd(boot, plan, kernel, root)
     noncompliant = tuple(filter(required, next_boot.noncompliant(after_boot)))
-    persisted = PersistResult(kernel.release, written, "", noncompliant, next_boot.notes(boot))
+    # Without --root, the report of the running node already contains the note about routes.
+    routes = () if root == "/" else router_advertisements.notes_of_tree(root, plan)
+    persisted = PersistResult(kernel.release, written, "", noncompliant, (*next_boot.notes(boot), *routes))
     print_errors(*_lines(persisted))
     return persisted
 

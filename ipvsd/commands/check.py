@@ -65,7 +65,7 @@ def collect_notes(root: str, config: Config, kernel: Kernel, plan: Plan, possibl
     """Return the notes about a node. `possible` is the plan without a boot under its kernel."""
     return (
         *notes(config.profiles, config.kube_proxy),
-        *router_advertisements.notes(LinuxHost(root), plan),
+        *router_advertisements.notes_of_tree(root, plan),
         *notices.check_persisted(root, config, kernel, possible).notes,
     )
 

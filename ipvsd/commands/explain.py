@@ -65,6 +65,7 @@ def _document(found: Explanation) -> dict[str, Any]:
         "unreadable_files": [
             {"file": file, "reason": reason} for file, reason in found.conflicts.unreadable_files.items()
         ],
+        "notes": list(found.notes),
     }
 
 
@@ -96,6 +97,7 @@ def _lines(document: Mapping[str, Any], unknown: str) -> Iterator[str]:
         yield ""
         yield "SYSCTLS"
         yield from formatting.values(document["sysctls"])
+    yield from formatting.notes(document)
     yield from _desired(document)
     if document["default"]:
         yield ""

@@ -20,6 +20,7 @@ from ipvsd.kube_proxy.known_values import INTERFACE as KUBE_IPVS
 from ipvsd.model.types import DesiredModule, RootKind
 from ipvsd.model.verdicts import ModuleVerdict
 from ipvsd.reconcile.observation import observe_and_plan
+from ipvsd.reporting import router_advertisements
 from ipvsd.runtime import rootfs
 from ipvsd.state import status_file, stored_json
 from ipvsd.sysctl.catalog import DEFAULTS
@@ -52,6 +53,7 @@ class Explanation:
     release: str
     unit: str  # ipvsd's unit that will run at the next boot, or empty
     unusable: str  # the reason why the daemon's status file is unusable, or empty
+    notes: tuple[str, ...] = ()
 
     def complies(self, setting: ExternalSetting) -> Optional[bool]:
         return complies(setting, self.subject.want(setting.name)) if self.subject.findings else None
@@ -119,6 +121,7 @@ def explain(root: str, config: Config, name: str) -> Explanation:
         kernel.release,
         boot.unit,
         unusable,
+        router_advertisements.notes_of_tree(root, plan, subject.names),
     )
 
 

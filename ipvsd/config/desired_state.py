@@ -122,6 +122,13 @@ def build_desired(
     return Desired(tuple(modules.values()), (*named, *expanded_sysctls), tuple(_parameters(modules, config)))
 
 
+def need_of(config: Config, module: str) -> Optional[Need]:
+    """Return whether the configuration requires a module on a kernel that has it, or None if it does not request it."""
+    kernel = Kernel("", "", cpus=1, modular=True, indexed=True, loadable=frozenset((module,)), built_in=frozenset())
+    wanted = build_desired(config, kernel, {}, {}).modules
+    return next((item.need for item in wanted if module == item.name or module in item.any_of), None)
+
+
 _WEIGHT = {Need.IF_SHIPPED: 0, Need.OPTIONAL: 1, Need.REQUIRED: 2}
 
 

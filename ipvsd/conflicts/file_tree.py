@@ -13,6 +13,7 @@ from ipvsd.sysctl import globs
 
 # A file in an earlier directory masks files of the same name in later ones, as in sysctl.d(5).
 PLACES = ("etc", "run", "usr/local/lib", "usr/lib", "lib")
+_ADMINISTRATORS = ("etc/", "run/")
 _UNITS = tuple(f"{place}/systemd/system" for place in PLACES)
 
 
@@ -96,9 +97,14 @@ class FileTree:
         return "[Install]" in (self.read(file) or "").split()
 
     def masked(self, unit: str) -> bool:
-        """Return whether the first file of a unit is empty or a link to /dev/null, so that systemd cannot start it."""
+        """Return whether the first file of a unit masks it: a link to /dev/null, or an empty file of an administrator.
+
+        An empty file in another directory is a placeholder of a reduced tree: packages contain no empty units.
+        """
         file = self.first([f"{place}/{unit}" for place in _UNITS])
-        return file is not None and not self.read(file)
+        if file is None or self.is_masked(file):
+            return file is not None
+        return file.startswith(_ADMINISTRATORS) and self._link(file) is None and not self.read(file)
 
     def _link(self, path: str) -> Optional[str]:
         try:

@@ -14,7 +14,7 @@ from ipvsd.discovery.running import KubeProxy, is_table_lost
 from ipvsd.doctor import kube_proxy_log, sections
 from ipvsd.doctor.finding import Finding, Severity
 from ipvsd.kernel.virtual_services import Table
-from ipvsd.kube_proxy import known_values, log_errors
+from ipvsd.kube_proxy import known_values, log_errors, node_comparison
 from ipvsd.kube_proxy.log_errors import LoggedError
 
 PROFILE = profiles.BY_MODE[known_values.IPVS]
@@ -244,17 +244,18 @@ def _agreement(proxy: KubeProxy, config: Config) -> Iterator[Finding]:
     if PROFILE not in config.profiles:
         return
     lines = []
-    if proxy.scheduler not in (None, config.scheduler):
-        lines.append((f"ipvs.scheduler: {proxy.scheduler}", f"scheduler: {proxy.scheduler}"))
+    if proxy.scheduler is not None and proxy.scheduler != config.scheduler:
+        effect = node_comparison.scheduler_need(config, proxy.scheduler)
+        lines.append((f"ipvs.scheduler: {proxy.scheduler}", f"scheduler: {proxy.scheduler}", effect))
     if proxy.settings.strict_arp and not config.strict_arp:
-        lines.append(("ipvs.strictARP: true", "strictARP: true"))
-    for theirs, ours in lines:
+        lines.append(("ipvs.strictARP: true", "strictARP: true", "ipvsd keeps neither arp_ignore nor arp_announce"))
+    for theirs, ours, effect in lines:
         yield Finding(
             "configurations_differ",
             Severity.WARNING,
             f"ipvsd's configuration does not contain '{ours}', as kube-proxy uses it",
             (f"{proxy.settings.origin}: {theirs}",),
-            "ipvsd neither loads nor keeps what only kube-proxy's configuration requests",
+            effect,
             f"write '{ours}' in /etc/ipvsd/ipvsd.yaml, and run 'systemctl reload ipvsd'",
             log_errors.DUMMY_VS if "scheduler" in ours else "",
         )

@@ -6,13 +6,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Optional
 
+from ipvsd.config.desired_state import need_of
 from ipvsd.config.profiles import BY_MODE, PROFILES, SCHEDULERS, PerCpu, Version
 from ipvsd.config.schema import Config, SysctlSetting
 from ipvsd.kube_proxy import yaml_edits
 from ipvsd.kube_proxy.findings import Effect, Severity
 from ipvsd.kube_proxy.mode_rules import mode_of
 from ipvsd.kube_proxy.settings import Settings
-from ipvsd.model.types import Exactly, Within
+from ipvsd.model.types import Exactly, Need, Within
 
 CONNTRACK_MAX = "net.netfilter.nf_conntrack_max"
 PER_CORE, MINIMUM, MAXIMUM = 32768, 131072, 1048576  # defaults.go; the maximum since 1.36
@@ -89,9 +90,19 @@ def _scheduler(settings: Settings, node: Node) -> None:
         return
     settings.report(
         "ipvs.scheduler", Severity.WARNING,
-        f"kube-proxy uses {name}, ipvsd has {config.scheduler}: ipvsd does not manage ip_vs_{name}",
+        f"kube-proxy uses {name}, ipvsd has {config.scheduler}: {scheduler_need(config, name)}",
         effect, f"{reaction} if the kernel has no ip_vs_{name}", f"set 'scheduler: {name}' in /etc/ipvsd",
     )  # fmt: skip
+
+
+def scheduler_need(config: Config, name: str) -> str:
+    """Return how ipvsd treats the module of a scheduler that its configuration does not select, as text."""
+    need = need_of(config, f"ip_vs_{name}")
+    if need is None:
+        return f"ipvsd does not manage ip_vs_{name}"
+    if need is Need.REQUIRED:
+        return f"ipvsd requires ip_vs_{config.scheduler}, too"
+    return f"ipvsd loads ip_vs_{name}, but does not require it"
 
 
 def _strict_arp(settings: Settings, node: Node) -> None:

@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 
 from ipvsd.kernel.host import normalise_root
-from tests.boots import enable, make_image
+from tests.boots import make_image
 from tests.fake_kernel import RELEASE
+from tests.trees import enable
 
 PROJECT = Path(__file__).parents[2]
 

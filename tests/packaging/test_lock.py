@@ -16,7 +16,7 @@ import ipvsd
 from tests.packaging.built import PROJECT
 from tests.packaging.locked import LOCK, entries
 
-DASHBOARD = "dashboard.txt"  # for an environment of its own
+DASHBOARD, UV = "dashboard.txt", "uv.txt"  # for environments of their own
 INTERPRETERS = ("3.9", "3.11", "3.13", "3.14")  # those of bullseye, bookworm, trixie and sid
 
 
@@ -25,7 +25,7 @@ def locked(python: str) -> Iterator[tuple[str, str]]:
     environment: dict[str, str] = {**cast("dict[str, str]", default_environment()), "python_version": python}
     environment["python_full_version"] = f"{python}.0"
     for path in sorted(LOCK.glob("*.txt")):
-        if path.name == DASHBOARD:
+        if path.name in (DASHBOARD, UV):
             continue
         for entry in entries(path):
             requirement = Requirement(entry.partition(" --hash=")[0])
@@ -56,7 +56,7 @@ def test_the_lock_serves_every_interpreter_on_which_the_tests_run(python: str) -
     assert {"pytest", "hypothesis", "mypy", "ruff", "setuptools", "pyyaml", "watchdog"} <= found.keys()
 
 
-@pytest.mark.parametrize("name", ["build.txt", "dev.txt", "mutation.txt", DASHBOARD])
+@pytest.mark.parametrize("name", ["build.txt", "dev.txt", "mutation.txt", DASHBOARD, UV])
 def test_every_locked_package_has_its_hashes(name: str) -> None:
     found = entries(LOCK / name)
     assert found

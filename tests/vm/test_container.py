@@ -7,6 +7,7 @@ import re
 
 import pytest
 
+from ipvsd.model.verdicts import ModuleVerdict, SysctlVerdict
 from tests.vm.machine import Result
 from tests.vm.node import Node
 
@@ -30,6 +31,7 @@ def test_a_container_is_ready_if_its_host_is(node: Node, container: str) -> None
     assert (done.code, done.out.partition(":")[0]) == (0, "ready")
 
 
+@pytest.mark.carries_out(ModuleVerdict.CAPABILITY_MISSING, SysctlVerdict.WRITE_FAILED)
 def test_a_container_names_repairs_on_the_host_and_these_help(node: Node) -> None:
     node.run("systemctl stop ipvsd; rmmod ip_vs_sh; sysctl -w net.ipv4.ip_forward=0")
     for container, command in ((CONTAINER, "apply"), (WITHOUT_TREE, "check")):

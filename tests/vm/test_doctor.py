@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from ipvsd.conflicts.external_setting import Program
 from ipvsd.doctor import sections
 from ipvsd.kube_proxy import log_errors
 from tests.vm import kubeproxy
@@ -551,6 +552,7 @@ ELSEWHERE = {
 }
 
 
+@pytest.mark.carries_out(Program.NETWORKD)
 @pytest.mark.parametrize("section", PROBLEMS)
 def test_the_fix_of_a_section_of_the_guide_works(section: str, bench: Bench, node: Node) -> None:
     problem = PROBLEMS[section]

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from ipvsd.model.verdicts import ModuleVerdict
 from tests.vm.node import Journal, Node
 
 OTHER = "6.99.0-bench"
@@ -76,6 +77,7 @@ CLOSED = "/etc/sysctl.d/99-hardening.conf"
 OVERRIDDEN = "/etc/sysctl.d/99-sysctl.conf:1: net.ipv4.ip_forward = 0 # no router"
 
 
+@pytest.mark.carries_out(ModuleVerdict.MODULES_DISABLED)
 def test_a_node_after_a_boot_without_ipvsd_matches_the_prediction(node: Node, journal: Journal) -> None:
     """Two boots: of a kernel on which module loading is disabled at boot, and of one whose files are overridden."""
     journal.expect(r"module \S+ ", r"sysctl \S+ ")

@@ -1,8 +1,8 @@
 """Remedies carried out literally, each after its problem was caused on a real kernel.
 
-Some are not carried out here: packages to install and kernels to run (there is no network), operations on a host
-(its kernel is not on the bench), signatures (there is no key), and `wait`. docs/remedies.md lists them. That of
-kernel.modules_disabled is in test_next_boot.py, and those of index and signature are in test_verdicts.py.
+Some are not carried out: packages to install and kernels to run (there is no network), signatures (there is no key),
+and `wait`. docs/remedies.md lists them. The marker `carries_out` names the problems whose remedy a test applies; other
+files have such tests, too.
 """
 
 from __future__ import annotations
@@ -11,6 +11,9 @@ from collections.abc import Iterator
 
 import pytest
 
+from ipvsd.conflicts.external_setting import Program
+from ipvsd.decide import remedies
+from ipvsd.model.verdicts import ModuleVerdict, SysctlVerdict
 from tests.vm.node import Journal, Node, emptied
 
 FULL = pytest.mark.full
@@ -41,6 +44,7 @@ def answers(node: Node) -> tuple[int, int, str, str]:
     return preflight.code, apply.code, " ".join(f"{preflight.out} {check.out}".split()), " ".join(explain.out.split())
 
 
+@pytest.mark.carries_out(ModuleVerdict.LOADABLE, SysctlVerdict.PENDING)
 def test_a_dependency_that_is_blacklisted_is_loaded_all_the_same(node: Node) -> None:
     emptied(node)
     node.run(f"echo 'blacklist nf_conntrack' > {CONF}")
@@ -49,6 +53,8 @@ def test_a_dependency_that_is_blacklisted_is_loaded_all_the_same(node: Node) -> 
     assert node.live("nf_conntrack")
     assert "nf_conntrack loadable not loaded yet; the blacklist line has no effect, because the module is a " in said
     assert "dependency of ip_vs" in said
+    assert "net.ipv4.vs.conntrack pending" in said
+    assert node.sysctl("net.ipv4.vs.conntrack") == "1"
 
 
 @pytest.mark.parametrize(
@@ -84,6 +90,7 @@ def test_an_install_line_that_loads_the_dependency_is_no_trouble(node: Node) -> 
         pytest.param("options ip_vs conn_tab_bits", "conn_tab_bits", marks=FULL),
     ],
 )
+@pytest.mark.carries_out(ModuleVerdict.INVALID_OPTIONS)
 def test_options_with_spaces(node: Node, line: str, parameter: str) -> None:
     emptied(node)
     node.run(f"echo '{line}' > {CONF}")
@@ -100,6 +107,7 @@ def test_options_with_spaces(node: Node, line: str, parameter: str) -> None:
         assert node.run("ipvsd apply", check=False).code == 0
 
 
+@pytest.mark.carries_out(ModuleVerdict.NO_INDEX)
 def test_a_tree_without_an_index(node: Node) -> None:
     emptied(node)
     node.run("rm /lib/modules/$(uname -r)/modules.*.bin /lib/modules/$(uname -r)/modules.dep")
@@ -124,6 +132,7 @@ def test_a_dependency_whose_file_is_gone(node: Node) -> None:
     assert node.run("ipvsd apply", check=False).code == 0
 
 
+@pytest.mark.carries_out(ModuleVerdict.MERGED)
 def test_a_name_that_the_kernel_gave_up(node: Node) -> None:
     with node.configured(f"{FAST}modules: {{nf_conntrack_ipv4: {{}}}}\n"):
         node.until(lambda: node.finding("nf_conntrack_ipv4")["verdict"] == "merged", "told as merged")
@@ -131,3 +140,41 @@ def test_a_name_that_the_kernel_gave_up(node: Node) -> None:
     assert remedy == "use nf_conntrack instead"
     with node.configured(f"{FAST}modules: {{{remedy.split()[1]}: {{}}}}\n"):
         node.until(lambda: node.run("ipvsd status").code == 0, "right with the name that took it over")
+
+
+@pytest.mark.carries_out(Program.MODULES_LOAD)
+def test_a_line_of_modules_load_d_that_fails(node: Node, journal: Journal) -> None:
+    file = "/etc/modules-load.d/bench.conf"
+    journal.expect(rf"{file}:1: systemd-modules-load cannot load ")
+    node.run(f"echo nf_conntrack_ipv4 > {file}")
+    try:
+        assert node.run("systemctl restart systemd-modules-load", check=False).code != 0
+        said = " ".join(node.run("ipvsd preflight --kernel $(uname -r)", check=False).out.split())
+        assert f"{file}:1: systemd-modules-load cannot load 'nf_conntrack_ipv4'" in said
+        assert "(write nf_conntrack, or remove the line)" in said
+        node.run(f"echo nf_conntrack > {file}")
+        assert node.run("systemctl restart systemd-modules-load", check=False).code == 0
+        assert f"{file}:1" not in node.run("ipvsd preflight --kernel $(uname -r)", check=False).out
+    finally:
+        node.run(f"rm {file}; systemctl restart systemd-modules-load")
+
+
+@pytest.mark.carries_out(SysctlVerdict.NONCOMPLIANT)
+def test_a_sysctl_that_is_changed_while_no_daemon_runs(node: Node) -> None:
+    node.run("systemctl stop ipvsd; sysctl -qw net.ipv4.ip_forward=0")
+    said = " ".join(node.run("ipvsd check", check=False).out.split())
+    assert "net.ipv4.ip_forward noncompliant 0 (desired 1)" in said
+    assert remedies.APPLY in said
+    assert node.run("ipvsd apply").code == 0
+    assert node.sysctl("net.ipv4.ip_forward") == "1"
+
+
+@pytest.mark.carries_out(SysctlVerdict.UNSUPPORTED)
+def test_a_sysctl_that_the_kernel_lacks(node: Node) -> None:
+    key = "net.ipv4.ipvsd_bench"
+    with node.configured(f"{FAST}sysctls: {{{key}: {{value: 1, required: false}}}}\n"):
+        node.until(lambda: node.finding(key)["verdict"] == "unsupported", "reported as unsupported")
+        assert node.finding(key)["remedy"] == remedies.UNSUPPORTED
+        assert key in node.status_line()
+    with node.configured(FAST):
+        node.until(lambda: key not in node.status_line() and node.status()["state"] == "ready", "ready without it")

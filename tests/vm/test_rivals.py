@@ -7,6 +7,8 @@ from contextlib import contextmanager
 
 import pytest
 
+from ipvsd.conflicts.external_setting import Program
+from ipvsd.model.verdicts import SysctlVerdict
 from tests.vm.node import UNLOAD_IPVS, Journal, Node
 from tests.vm.test_writers import FILE, KEY, count, last, names_processes, repaired
 
@@ -39,6 +41,12 @@ def rival(node: Node, pause: str, times: int) -> Iterator[None]:
         node.run("systemctl stop rival")
 
 
+def explained(node: Node) -> str:
+    """Return the output of explain in one line."""
+    return " ".join(node.run(f"ipvsd explain {KEY}", check=False).out.split())
+
+
+@pytest.mark.carries_out(Program.SYSTEMD_SYSCTL, Program.PROCPS)
 @pytest.mark.usefixtures("cis")
 @pytest.mark.parametrize(
     ("command", "comm"),
@@ -54,6 +62,12 @@ def test_a_program_that_applies_the_files_again_is_repaired(node: Node, command:
     told = node.run(f"ipvsd explain {KEY}", check=False)
     assert told.code == 1
     assert f"{CIS}:2" in told.out
+    assert f"-> correct the line in {CIS}, or remove it" in " ".join(told.out.split())
+    node.run(f"sed -i 2d {CIS}")
+    assert CIS not in explained(node)
+    before = count(node, "drifts")
+    node.run(command)
+    assert (node.sysctl(KEY), count(node, "drifts")) == ("1", before)
 
 
 @pytest.mark.usefixtures("cis")
@@ -68,6 +82,28 @@ def test_a_switch_of_tuned_profiles_is_repaired_each_time(node: Node) -> None:
     assert "TuneD" in node.run(f"ipvsd explain {KEY}", check=False).out
 
 
+@pytest.mark.carries_out(Program.TUNED, Program.REAPPLY)
+@pytest.mark.usefixtures("cis")
+def test_the_remedies_for_tuned_help(node: Node) -> None:
+    profile = "/etc/tuned/bench-closed"
+    node.machine.put(b"[sysctl]\nnet.ipv4.ip_forward = 0\n", f"{profile}/tuned.conf")
+    try:
+        node.run("systemctl enable --now tuned", timeout=120)
+        node.run("tuned-adm profile bench-closed", timeout=120)
+        told = explained(node)
+        assert f"{profile}/tuned.conf:2 net.ipv4.ip_forward=0 (takes effect; not compliant)" in told
+        assert "-> choose a different profile, or create a profile" in told
+        assert f"-> correct the line in {CIS}, or set 'reapply_sysctl_exclude = {KEY}'" in told
+        node.run("tuned-adm profile throughput-performance", timeout=120)
+        node.run(f"sed -i 2d {CIS}")
+        assert "TuneD" not in explained(node)
+        node.run("systemctl restart tuned", timeout=120)
+        assert node.sysctl(KEY) == "1"
+    finally:
+        node.run(f"rm -r {profile}")
+
+
+@pytest.mark.carries_out(SysctlVerdict.CONTENDED)
 def test_a_conflicting_program_is_named_once_and_then_left_alone(node: Node, journal: Journal) -> None:
     journal.expect(CONTENDED, OVER, SEEN)
     with node.configured("contention: {quiet: 5s}\ninterval: 3s\n"):

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import pytest
+
+from ipvsd.model.verdicts import SysctlVerdict
 from tests.vm.node import UNLOAD_IPVS, Journal, Node, repeated
 
 LINKS = repeated(100, 1000)
 
 
+@pytest.mark.carries_out(SysctlVerdict.NEEDS_MODULE_RELOAD)
 def test_a_parameter_is_given_and_told_where_it_cannot_be_changed(node: Node, journal: Journal) -> None:
     journal.expect(r"sysctl ip_vs\.conn_tab_bits \(optional\): (needs a module reload|pending): ")
     path = "/sys/module/ip_vs/parameters/conn_tab_bits"

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from ipvsd.conflicts.external_setting import Program
 from ipvsd.model.value_texts import text_of
+from ipvsd.model.verdicts import ModuleVerdict
 from tests.vm.node import Journal, Node
 
 UNPACK = Path(__file__).parent / "guest" / "unpack.py"
@@ -21,6 +23,7 @@ STUB = "nf_conntrack_ipv4"
 @pytest.fixture(autouse=True)
 def _looks_often(node: Node, journal: Journal) -> Iterator[None]:
     journal.expect(r"module \S+( \(optional\))?: (blacklisted|overridden|index stale|absent|not built|load failed): ")
+    journal.expect(r"module \S+: compression unsupported: ")
     journal.expect(r"no, not today")  # from the command of an install line
     journal.expect(
         r"module \S+: (signature refused|capability missing|modules disabled|built for a different kernel): "
@@ -48,6 +51,7 @@ def verdict(node: Node, expected: str, module: str = MODULE) -> tuple[str, str]:
     return found["evidence"], found["remedy"]
 
 
+@pytest.mark.carries_out(ModuleVerdict.BLACKLISTED, ModuleVerdict.OVERRIDDEN, Program.MODPROBE)
 @pytest.mark.parametrize(
     ("line", "expected"),
     [
@@ -96,6 +100,7 @@ def _restore(node: Node) -> None:
     node.run(f"! ls /root/{MODULE}.ko* || (rm -f {TREE}/{MODULE}.ko* && mv /root/{MODULE}.ko* {TREE}/ && depmod)")
 
 
+@pytest.mark.carries_out(ModuleVerdict.INDEX_STALE)
 def test_a_file_that_the_index_does_not_list(node: Node) -> None:
     path = _file(node)
     node.run(f"mv {path} /root/ && depmod && cp -a /root/{MODULE}.ko* {path}")
@@ -103,6 +108,20 @@ def test_a_file_that_the_index_does_not_list(node: Node) -> None:
         evidence, remedy = verdict(node, "index_stale")
         assert path in evidence
         node.run(remedy.removeprefix("run '").removesuffix("'"))
+
+
+@pytest.mark.carries_out(ModuleVerdict.COMPRESSION_UNSUPPORTED)
+def test_a_file_whose_compression_kmod_does_not_support(node: Node) -> None:
+    assert "-ZLIB" in node.run("kmod --version").out  # Debian 12 builds kmod without it
+    path = _plain(node)
+    release = node.run("uname -r").out.strip()
+    node.run(f"gzip {path} && depmod")
+    with unloaded(node):
+        evidence, remedy = verdict(node, "compression_unsupported")
+        assert evidence == f"{path}.gz is compressed with gzip, which this kmod does not support"
+        decompress = f"decompress the files and run 'depmod -a {release}'"
+        assert remedy == f"install a kmod that supports gzip, or {decompress}"
+        node.run(f"gunzip {path}.gz && depmod -a {release}")
 
 
 def test_a_file_that_is_gone(node: Node) -> None:
