@@ -17,12 +17,13 @@ from typing import Optional, cast
 import pytest
 
 from ipvsd.runtime.basic_auth import Credentials, Users
+from ipvsd.runtime.http_clients import MAX_CLIENTS
+from ipvsd.runtime.http_clients import MAX_CLIENTS_PER_PEER as MOST
 from ipvsd.runtime.http_connection import MAX_DISCARDED, MAX_HEAD, MAX_REQUESTS, TIMEOUT, Connection
 from ipvsd.runtime.http_request import MAX_HEADERS, Request
 from ipvsd.runtime.http_response import Response
 from ipvsd.runtime.http_security import OPEN, Security
-from ipvsd.runtime.http_server import GRACE, MAX_CLIENTS, Server
-from ipvsd.runtime.http_server import MAX_CLIENTS_PER_PEER as MOST
+from ipvsd.runtime.http_server import GRACE, Server
 from ipvsd.runtime.listening import listen, peer_of
 from ipvsd.runtime.tls import TlsConnection
 from tests.scarce import few_descriptors

@@ -12,6 +12,29 @@ from ipvsd.config.spelling import known_sysctls
 from ipvsd.sysctl import sysctl_names
 from tests.configured import config, error, errors
 
+
+@pytest.mark.parametrize(
+    ("text", "hint"),
+    [
+        ("profiles: [kube-proxy-ipsv]", "did you mean 'kube-proxy-ipvs'?"),
+        ("profiles: [lvsfull]", "did you mean 'lvs-full'?"),
+        ("startup: {mode: strct}", "did you mean 'strict'?"),
+        ("sysctls: {net.ipv4.ip_forward: {policy: enforced}}", "did you mean 'enforce'?"),
+        ("startup: {mode: on}", "not 'on'"),
+        ("modules: {ip_vs: {parameters: {conn_tab_bit: 12}}}", "did you mean 'conn_tab_bits'?"),
+        ("modules: {ip-vs: {parameters: {conn-tab-bits: 12}}}", "use letters, digits and '_'"),
+        ("modules: {nf_conntrack: {parameters: {hash_size: 12}}}", "did you mean 'hashsize'?"),
+    ],
+)
+def test_a_misspelt_value_or_parameter_is_refused_with_the_nearest(text: str, hint: str) -> None:
+    assert error(text).endswith(f"({hint})")
+
+
+@pytest.mark.parametrize("name", ["conn_tab_bits", "hashsize", "other"])
+def test_a_parameter_that_resembles_none_of_the_module_is_accepted(name: str) -> None:
+    parse([("ipvsd.yaml", f"modules: {{ip_vs: {{parameters: {{{name}: 12}}}}}}".encode())])
+
+
 # --- schedulers -------------------------------------------------------------------------
 
 

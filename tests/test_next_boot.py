@@ -287,3 +287,26 @@ def test_a_line_that_loads_nothing_is_shown_by_explain_and_logged_by_the_daemon_
     assert len(told) == 1
     assert told[0].startswith("ipvsd: warning: ")
     assert remedy in told[0]
+
+
+@pytest.mark.parametrize("link", ["", "../modules", "/etc/modules", "../other"])
+@pytest.mark.parametrize(
+    ("os_release", "debian"), [("ID=debian", True), ("ID=x\nID_LIKE='ubuntu debian'", True), ("ID=x", False)]
+)
+def test_a_file_of_modules_that_systemd_does_not_read_is_reported(
+    tree: Path, capsys: Output, link: str, os_release: str, debian: bool
+) -> None:
+    put(tree, "etc/os-release", f"{os_release}\n")
+    put(tree, "etc/modules", "# /etc/modules\nloop\nbr-netfilter\nnf_conntrack_ipv4\n")
+    (tree / "etc/modules-load.d").mkdir()
+    if link:
+        (tree / "etc/modules-load.d/modules.conf").symlink_to(link)
+    told = "note: /etc/modules names br_netfilter, nf_conntrack_ipv4, but systemd-modules-load does not read this file"
+    for command in (["check"], ["plan"], ["apply", "--persist"]):
+        said = " ".join(run(capsys, tree, *command)[1:])
+        assert (told in said) is (debian and link in ("", "../other"))
+
+
+def test_a_file_of_modules_that_names_none_of_interest_is_not_reported(tree: Path, capsys: Output) -> None:
+    put(tree, "etc/modules", "# /etc/modules\nloop\n")
+    assert "note: " not in run(capsys, tree, "check")[1]

@@ -89,6 +89,17 @@ def test_a_common_name_is_resolved_and_reported(tree: Path, capsys: Output, aske
         ("default", "unknown module"),
         ("nf_conntrack.hashsiz", "(did you mean nf_conntrack.hashsize?)"),
         ("kube-ipvs1", "(did you mean kube-ipvs0?)"),
+        ("eth0.999", "unknown interface or sysctl (specify a sysctl, a module or MODULE.PARAMETER, such as"),
+        ("all.forwarding", "(did you mean net.ipv4.conf.all.forwarding?)"),
+        ("default.forwarding", "(did you mean net.ipv4.conf.default.forwarding?)"),
+        (
+            "strictARP",
+            "a key of the configuration (specify one of the items that it manages: "
+            "net.ipv4.conf.all.arp_ignore, net.ipv4.conf.all.arp_announce)",
+        ),
+        ("bridgeNetfilter", "net.bridge.bridge-nf-call-iptables, net.bridge.bridge-nf-call-ip6tables, br_netfilter)"),
+        ("scheduler", "a key of the configuration (specify the module of a scheduler, such as ip_vs_rr)"),
+        ("kubeProxyVersion", "a key of the configuration ('ipvsd config show' prints its value)"),
     ],
 )
 def test_an_unknown_or_ambiguous_name_is_rejected_with_candidates(
@@ -125,6 +136,12 @@ def test_an_interface_is_explained_with_its_managed_sysctls(tree: Path, capsys: 
     out = " ".join(capsys.readouterr().out.split())
     assert out.startswith("interface eth0: present network interface; ipvsd manages 1 of its sysctls SYSCTLS")
     assert "+ net.ipv4.conf.eth0.forwarding compliant 1" in out
+
+
+def test_the_loopback_interface_exists_without_a_file(tree: Path, capsys: Output) -> None:
+    shutil.rmtree(tree / "proc/sys/net/ipv4/conf/lo")
+    assert main(["explain", "lo", "--root", str(tree)]) == 0
+    assert capsys.readouterr().out.startswith("interface lo: present\n")
 
 
 def closed(tree: Path, key: str) -> None:

@@ -11,7 +11,8 @@ from typing import NamedTuple
 
 import pytest
 
-from ipvsd.runtime.http_connection import FAVOUR, FAVOUR_OF_FEW, FEW, Stage, next_to_close
+from ipvsd.runtime.http_clients import FAVOUR, FAVOUR_OF_FEW, FEW, Clients
+from ipvsd.runtime.http_connection import Stage
 from ipvsd.runtime.http_security import OPEN
 from ipvsd.runtime.tls import Tls, TlsConnection
 from tests import certificates
@@ -111,13 +112,16 @@ def test_a_slow_client_is_closed_before_a_prompt_one(pair: Pair, secured: Tls) -
     pair.send(pair.hello())
     pair.server.begun = NOW - 1
     others = [TlsConnection(socket.socket(), "peer", NOW + number / 1000, OPEN, secured) for number in range(FEW + 1)]
-    busy = dict(enumerate((*reversed(others), pair.server)))
+    alone, clients = Clients(), Clients()
+    alone.add(pair.server)
+    for client in (*reversed(others), pair.server):
+        clients.add(client)
     for age, closed in ((0.05, others[0]), (FAVOUR_OF_FEW - 0.01, others[0]), (FAVOUR_OF_FEW, pair.server)):
-        assert next_to_close("peer", {}, busy, NOW + age) is closed
-    assert next_to_close("peer", {}, {1: pair.server}, NOW) is pair.server  # there is no other
+        assert clients.least_active("peer", NOW + age) is closed
+    assert alone.least_active("peer", NOW) is pair.server  # there is no other
     for other in others[1:]:
         other.stage = Stage.WAIT  # many clients are prompt, so the time is short
     for age, closed in ((FAVOUR - 0.01, others[0]), (FAVOUR, pair.server)):
-        assert next_to_close("peer", {}, busy, NOW + age) is closed
+        assert clients.least_active("peer", NOW + age) is closed
     for other in others:
         other.close(reset=False)

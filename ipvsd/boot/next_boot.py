@@ -16,13 +16,15 @@ from ipvsd.config.profiles import provider
 from ipvsd.conflicts import detection
 from ipvsd.conflicts.external_setting import Effect, ExternalSetting, Names, Program
 from ipvsd.conflicts.file_tree import FileTree
-from ipvsd.conflicts.modules_load import CMDLINE, lines
+from ipvsd.conflicts.modules_load import CMDLINE, DEBIAN_FILE, DIRECTORIES, lines, unread_lines
 from ipvsd.conflicts.sysctl_d import from_command_line, simulate_systemd_sysctl, systemd_lines
 from ipvsd.decide import remedies
+from ipvsd.kernel import os_release
 from ipvsd.kernel.host import classify_root
 from ipvsd.model.types import Finding, Kernel, ModuleFinding, Plan, Policy, SysctlFinding
-from ipvsd.model.value_texts import text_of
+from ipvsd.model.value_texts import listed, text_of
 from ipvsd.model.verdicts import ModuleVerdict, SysctlVerdict
+from ipvsd.modprobe import kernel_names
 from ipvsd.sysctl import semantics, values
 from ipvsd.sysctl.catalog import DEFAULTS
 
@@ -33,6 +35,7 @@ _UNITS = ("ipvsd.service", "ipvsd-apply.service")
 _MODULES_DISABLED = "kernel/modules_disabled"
 _MODULES_LOAD_SERVICE, _SYSCTL_SERVICE = "systemd-modules-load.service", "systemd-sysctl.service"
 
+_SHOWN = 3
 PERSIST = "ipvsd apply --persist"
 NOT_LOADED = "nothing loads the module at boot"
 
@@ -300,6 +303,27 @@ def notes(boot: Boot) -> tuple[str, ...]:
         f"{item.line.origin}: {cannot} {item.line.text!r}: {item.reason} ({item.remedy})" for item in boot.failing
     )
     return (*failing, *(f"cannot read {file}: {reason}" for file, reason in boot.unreadable_files.items()))
+
+
+def notes_about_unread_file(root: str) -> tuple[str, ...]:
+    """Return a note if /etc/modules names modules that ipvsd knows, and systemd does not read this file of Debian.
+
+    Raises rootfs.UnreadableError.
+    """
+    tree = FileTree(root)
+    found = [kernel_names.module_name(line.text) for line in unread_lines(tree)]
+    if not found:
+        return ()
+    from ipvsd.config import spelling  # needed only for such a file
+
+    variables = os_release.read(root)
+    known = [name for name in dict.fromkeys(found) if name in spelling.modules()]
+    if not known or "debian" not in (variables.get("ID"), *variables.get("ID_LIKE", "").split()):
+        return ()
+    directory = tree.shown(DIRECTORIES[0])
+    remedy = f"run 'ln -s ../modules {directory}/modules.conf', or write the names in a file in {directory}"
+    cannot = "systemd-modules-load does not read this file, because no link in modules-load.d leads to it"
+    return (f"{tree.shown(DEBIAN_FILE)} names {listed(known, _SHOWN)}, but {cannot} ({remedy})",)
 
 
 def noncompliant(plan: Plan) -> Iterator[Finding]:

@@ -129,9 +129,11 @@ def _persist(root: str, texts: Mapping[str, str], kernel: Kernel, plan: Plan) ->
     boot = next_boot.predict(root, kernel, next_boot.names_of(plan))
     after_boot = next_boot.plan_without_ipvsd(boot, plan, kernel, root)
     noncompliant = tuple(filter(required, next_boot.noncompliant(after_boot)))
-    # Without --root, the report of the running node already contains the note about routes.
-    routes = () if root == "/" else router_advertisements.notes_of_tree(root, plan)
-    persisted = PersistResult(kernel.release, written, "", noncompliant, (*next_boot.notes(boot), *routes))
+    notes = next_boot.notes(boot)
+    if root != "/":  # the report of the running node already contains these
+        routes = router_advertisements.notes_of_tree(root, plan)
+        notes = (*notes, *routes, *next_boot.notes_about_unread_file(root))
+    persisted = PersistResult(kernel.release, written, "", noncompliant, notes)
     print_errors(*_lines(persisted))
     return persisted
 

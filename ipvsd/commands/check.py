@@ -66,6 +66,7 @@ def collect_notes(root: str, config: Config, kernel: Kernel, plan: Plan, possibl
     return (
         *notes(config.profiles, config.kube_proxy),
         *router_advertisements.notes_of_tree(root, plan),
+        *next_boot.notes_about_unread_file(root),
         *notices.check_persisted(root, config, kernel, possible).notes,
     )
 

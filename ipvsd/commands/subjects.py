@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Optional
 
 from ipvsd.config import spelling
+from ipvsd.config.keys import GROUPS, SETTINGS
 from ipvsd.config.profiles import PROFILES
 from ipvsd.decide import verdicts
 from ipvsd.decide.aggregate import by_pattern
@@ -37,6 +38,7 @@ _INTERFACE = re.compile(
     r"|(?:en|wl|ww|ib|sl)[bcdopsuvxP][0-9a-zP]*[0-9][0-9a-z]*(?:\.[0-9]+)?\Z"
 )
 _MAX_INTERFACE_NAME = 15  # IFNAMSIZ is 16, including the NUL
+_LOOPBACK = "lo"
 UNKNOWN_BEFORE_BOOT = "unknown before the first boot"
 # Verdicts after which a name may belong to no module.
 _ABSENT_VERDICTS = (
@@ -120,10 +122,12 @@ def find(requested: str, plan: Plan, host: LinuxHost, image: bool = False) -> Su
     if held:
         return held
     parts = tuple(item for item in plan.sysctls if _interface_of(item.name) == sysctl_names.unescape_part(name))
-    if name == KUBE_IPVS or host.is_interface(name) or (image and (parts or _may_be_interface(name))):
+    if name in (KUBE_IPVS, _LOOPBACK) or host.is_interface(name) or (image and (parts or _may_be_interface(name))):
         return _interface(name, parts, host, image)
+    if name in (*SETTINGS, *GROUPS, "modules", "sysctls"):
+        raise NoNameError(f"a key of the configuration ({_hint_for_key(name)})")
     dotted = "." in name or "/" in name
-    return _find_dotted(name, host, image) if dotted else _find_by_short_name(name, plan, host, image)
+    return _find_dotted(name, plan, host, image) if dotted else _find_by_short_name(name, plan, host, image)
 
 
 def is_own_name(requested: str, subject: Subject) -> bool:
@@ -163,7 +167,26 @@ def _find_managed(name: str, plan: Plan) -> Optional[Subject]:
     return None
 
 
-def _find_dotted(name: str, host: LinuxHost, image: bool) -> Subject:
+def _hint_for_key(key: str) -> str:
+    """Return the items that a key of the configuration manages, or the way to print its value."""
+    found = [(item.key, item.switch) for profile in PROFILES.values() for item in profile.sysctls]
+    found += [(item.name, item.switch) for profile in PROFILES.values() for item in profile.modules]
+    names = dict.fromkeys(name for name, switch in found if switch and switch.value == key)
+    if names:
+        return f"specify one of the items that it manages: {', '.join(names)}"
+    if key == "scheduler":
+        return "specify the module of a scheduler, such as ip_vs_rr"
+    return "'ipvsd config show' prints its value"
+
+
+def _find_ending(name: str, plan: Plan) -> Optional[str]:
+    """Return the managed sysctl, by any of its names, that ends with a name, or None."""
+    managed = [finding.name for finding in plan.sysctls]
+    managed += [alias for alias, canonical in sysctl_names.ALIASES.items() if canonical in managed]
+    return next((full for full in managed if full.endswith(f".{name}")), None)
+
+
+def _find_dotted(name: str, plan: Plan, host: LinuxHost, image: bool) -> Subject:
     sysctl, parameter = sysctl_names.normalised(name), _parameter_name(name)
     if sysctl is None:
         raise NoNameError(f"unknown sysctl, module or parameter ({_EXAMPLE})")
@@ -190,9 +213,11 @@ def _find_dotted(name: str, host: LinuxHost, image: bool) -> Subject:
     release = host.kernel(()).release
     if not spelling.is_known(sysctl):
         siblings = f"{sysctl.rpartition('.')[0]}.*"
-        suggestion = spelling.guess(sysctl, host.expand([siblings])[siblings])
+        suggestion = _find_ending(sysctl, plan) or spelling.guess(sysctl, host.expand([siblings])[siblings])
         if image and suggestion is None:
             return Subject(Kind.SYSCTL, sysctl, None, UNKNOWN_BEFORE_BOOT)
+        if suggestion is None and _may_be_interface(name):
+            raise NoNameError(f"unknown interface or sysctl ({_EXAMPLE})")
         directory = "/".join(part.replace("/", ".") for part in sysctl.split(".")[:-1])
         hint = f"to list the sysctls of this kernel, run 'ls /proc/sys/{directory}'"
         hint = f"did you mean {suggestion}?" if suggestion else hint
@@ -248,7 +273,8 @@ def _module(name: str, host: LinuxHost) -> Optional[Subject]:
 
 
 def _interface(name: str, parts: tuple[SysctlFinding, ...], host: LinuxHost, image: bool) -> Subject:
-    live = None if image else "present" if host.is_interface(name) else "absent"
+    # Every network namespace has a loopback interface, even if a tree contains no file of it.
+    live = None if image else "present" if name == _LOOPBACK or host.is_interface(name) else "absent"
     known = "; whether it exists is unknown before the first boot" if image else ""
     evidence = f"network interface{known}; ipvsd manages {len(parts)} of its sysctls"
     if name == KUBE_IPVS:

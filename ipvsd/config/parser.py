@@ -53,7 +53,7 @@ def _unknown(config: Config) -> Iterator[str]:
 
 
 def _misspelt(config: Config) -> Iterator[str]:
-    """Yield errors for names of modules and sysctls that are certainly misspelt. `required: false` permits them."""
+    """Yield errors for names that are certainly misspelt. `required: false` permits those of modules and sysctls."""
     known = {entry.key for profile in profiles.PROFILES.values() for entry in profile.sysctls}
     unknown = [key for key, setting in config.sysctls.items() if key not in known and setting.required is not False]
     named = [
@@ -62,9 +62,16 @@ def _misspelt(config: Config) -> Iterator[str]:
         for name in setting.any_of or (key,)
         if setting.required is not False
     ]
-    if not unknown and not named:
+    parameters = [(setting.origin, key, name) for key, setting in config.modules.items() for name in setting.parameters]
+    if not unknown and not named and not parameters:
         return
     from ipvsd.config import spelling
+
+    for origin, key, name in parameters:
+        suggestion = spelling.parameter(f"{key}.{name}")
+        if suggestion:
+            hint = f"did you mean {suggestion.partition('.')[2]!r}?"
+            yield f"{origin}: modules.{key}.parameters.{name}: unknown parameter ({hint})"
 
     admit = "If some kernels have the {}, set 'required: false'"
     for setting, key, name in named:

@@ -47,7 +47,7 @@ _MODULES = """
 """.split()
 
 _SCHEDULER = "ip_vs_"
-_MIN_SIMILARITY = 0.8  # minimum similarity of two words for a guess
+MIN_SIMILARITY = 0.8  # minimum similarity of two words for a guess
 PARAMETERS = ("nf_conntrack.hashsize", "ip_vs.conn_tab_bits")
 _IN_INTERFACE = 5  # number of parts of such a name
 
@@ -119,6 +119,14 @@ def is_known(name: str) -> bool:
     return _known(tuple(part.replace("/", ".") for part in name.split(".")))
 
 
+def parameter(name: str) -> Optional[str]:
+    """Return the known parameter of which MODULE.PARAMETER is certainly a misspelling, or None."""
+    module_name, _, typed = name.partition(".")
+    known = [item.partition(".") for item in PARAMETERS]
+    closest = _closest(typed, (leaf for owner, _, leaf in known if owner == module_name))
+    return f"{module_name}.{closest}" if closest else None
+
+
 def find_by_short_name(word: str) -> tuple[str, ...]:
     """Return every sysctl, module and parameter with this short name. IFACE stands for an interface."""
     plain = _plain(word)
@@ -138,15 +146,15 @@ def find_by_short_name(word: str) -> tuple[str, ...]:
 
 def guess(name: str, others: Collection[str] = ()) -> Optional[str]:
     """Return the probable meaning of an unknown name, or None. `others` are sysctls of this kernel beside it."""
-    closest = nearest(name.rpartition(".")[2], {other.rpartition(".")[2]: None for other in others}, _MIN_SIMILARITY)
+    closest = nearest(name.rpartition(".")[2], {other.rpartition(".")[2]: None for other in others}, MIN_SIMILARITY)
     certain = sysctl(name) if "." in name else module(name)
     if certain or closest:
         return certain or f"{name.rpartition('.')[0]}.{closest}"
     leaves = {leaf: directory for directory, names in _directories().items() for leaf in names}
     leaf = name.rpartition(".")[2]
-    close = leaf if leaf in leaves else nearest(leaf, leaves, _MIN_SIMILARITY)
+    close = leaf if leaf in leaves else nearest(leaf, leaves, MIN_SIMILARITY)
     if close is None:
-        return None if "." in name else nearest(name, modules(), _MIN_SIMILARITY)
+        return None if "." in name else nearest(name, modules(), MIN_SIMILARITY)
     directory = [part.replace("*", "all") for part in leaves[close]]
     typed = name.split(".")
     if leaves[close][3:] == ("*",) and len(typed) == _IN_INTERFACE:

@@ -174,9 +174,14 @@ class Choice:
         self.known = known
 
     def __call__(self, node: Node) -> Any:
-        if _text(node) not in self.known:
-            raise SettingError(f"must be one of {', '.join(self.known)}", f"not {shown(_text(node))}")
-        return self.known[_text(node)]
+        text = _text(node)
+        if text not in self.known:
+            from ipvsd.config import spelling
+
+            closest = spelling.nearest(text, self.known, spelling.MIN_SIMILARITY)
+            hint = f"did you mean {closest!r}?" if closest else f"not {shown(text)}"
+            raise SettingError(f"must be one of {', '.join(self.known)}", hint, closest)
+        return self.known[text]
 
 
 class Duration:

@@ -66,8 +66,12 @@ class FileTree:
 
     def is_masked(self, path: str) -> bool:
         """Return whether a path is a link to /dev/null, which programs read as an empty file."""
-        target = self._link(path)
-        return target is not None and os.path.normpath(os.path.join("/", path, "..", target)) == "/dev/null"
+        return self.links_to(path, "/dev/null")
+
+    def links_to(self, path: str, target: str) -> bool:
+        """Return whether a path is a link to an absolute path in the tree, which need not exist."""
+        stored = self._link(path)
+        return stored is not None and os.path.normpath(os.path.join("/", path, "..", stored)) == target
 
     def enabled(self, unit: str) -> bool:
         """Return whether systemd starts a unit at boot: a unit wants it, or a preset enables it at a first boot."""

@@ -18,6 +18,7 @@ from ipvsd.modprobe import kernel_names
 
 DIRECTORIES = tuple(f"{place}/modules-load.d" for place in PLACES)
 CMDLINE = "/proc/cmdline"
+DEBIAN_FILE = "etc/modules"
 
 
 class Line(NamedTuple):
@@ -57,6 +58,13 @@ def lines(tree: FileTree, cmdline: str) -> list[Line]:
     for file in tree.merged(DIRECTORIES):
         found += (Line(*line) for line in ini_files.systemd_lines(tree.shown(file), tree.read(file) or ""))
     return found
+
+
+def unread_lines(tree: FileTree) -> list[Line]:
+    """Return the lines of /etc/modules if no link makes systemd-modules-load read this file."""
+    if any(tree.links_to(file, f"/{DEBIAN_FILE}") for file in tree.merged(DIRECTORIES)):
+        return []
+    return [Line(*line) for line in ini_files.systemd_lines(tree.shown(DEBIAN_FILE), tree.read(DEBIAN_FILE) or "")]
 
 
 def _listed(cmdline: str, key: str) -> Iterator[str]:

@@ -16,7 +16,6 @@ import fcntl
 import select
 import socket
 import struct
-from collections.abc import Mapping
 
 from ipvsd.runtime import http_request
 from ipvsd.runtime.http_request import RequestError
@@ -26,11 +25,6 @@ MAX_HEAD = 8 << 10  # bytes of a request
 MAX_DISCARDED = 64 << 10  # bytes that are dropped after the last response
 MAX_REQUESTS = 100  # requests on one connection
 TIMEOUT = 10.0  # seconds for a request and its response
-# Seconds from the start of a request in which a client that sends complete messages is closed last. The second number
-# applies if at most FEW of its address do so. More of them with that time would keep new clients out.
-FAVOUR, FAVOUR_OF_FEW = 0.1, 1.0
-FEW = 8
-IDLE = 120.0  # seconds without a request, after which a kept connection is closed
 _SIOCOUTQ = 0x5411  # <linux/sockios.h>: bytes that were not acknowledged
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
@@ -163,29 +157,3 @@ class InvalidRequestError(Exception):
     def __init__(self, error: RequestError) -> None:
         super().__init__(error.reason)
         self.error = error
-
-
-def first(clients: Mapping[int, Connection]) -> Connection:
-    """Return the first connection, which is the next to expire."""
-    return next(iter(clients.values()))
-
-
-def next_to_close(
-    peer: str, unused: Mapping[int, Connection], busy: Mapping[int, Connection], now: float
-) -> Connection:
-    """Return a peer's first unused connection, or the one that has made no progress for longest.
-
-    A prompt one is returned only if its time is over, or if there is no other.
-    """
-    found = next((client for client in unused.values() if client.peer == peer), None)
-    if found:
-        return found
-    mine = [client for client in busy.values() if client.peer == peer]
-    prompt = [client for client in mine if client.prompt]
-    since = now - (FAVOUR_OF_FEW if len(prompt) <= FEW else FAVOUR)
-    favoured = {client for client in prompt if client.requested > since}
-    return min((client for client in mine if client not in favoured), key=_begun, default=None) or min(mine, key=_begun)
-
-
-def _begun(client: Connection) -> float:
-    return client.begun

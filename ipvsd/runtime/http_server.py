@@ -18,12 +18,13 @@ import socket
 import threading
 import time
 import traceback
-from collections import Counter, deque
+from collections import deque
 from typing import TYPE_CHECKING, Callable, Optional
 
-from ipvsd.runtime import capabilities, http_connection, http_request, http_response, resources
+from ipvsd.runtime import capabilities, http_request, http_response
 from ipvsd.runtime.accept_errors import AcceptErrors
-from ipvsd.runtime.http_connection import IDLE, TIMEOUT, Connection, InvalidRequestError, Stage
+from ipvsd.runtime.http_clients import Clients
+from ipvsd.runtime.http_connection import Connection, InvalidRequestError, Stage
 from ipvsd.runtime.http_request import Request, RequestError
 from ipvsd.runtime.http_response import Response, text_response
 from ipvsd.runtime.http_security import OPEN, Security
@@ -35,8 +36,6 @@ if TYPE_CHECKING:
     from ipvsd.runtime.basic_auth import Credentials, PasswordChecker, Users
     from ipvsd.runtime.tls import MemoryTrimmer
 
-MAX_CLIENTS = 128  # simultaneous connections
-MAX_CLIENTS_PER_PEER = 64  # connections from one address, or from one /64 of IPv6
 _BATCH = 16  # connections that are accepted before the existing ones are served again
 GRACE = 0.05  # seconds that every connection has to send its request
 _JOIN = 1.0  # seconds between two attempts to wake a thread that has to end
@@ -59,13 +58,9 @@ class Server:
         self._passwords: Optional[PasswordChecker] = None
         self._checked: deque[tuple[Connection, Request, bool]] = deque()
         self._trimmer: Optional[MemoryTrimmer] = None
-        self._max_clients = resources.max_clients(MAX_CLIENTS)
         self._added: deque[socket.socket] = deque()
         self._stopping = False
-        # By descriptor, the oldest first: requests in progress, and connections that wait for the next request.
-        self._busy: dict[int, Connection] = {}
-        self._unused: dict[int, Connection] = {}
-        self._clients_of: Counter[str] = Counter()
+        self._clients = Clients()
         self._errors = AcceptErrors()
         self._paused_until = 0.0  # accepts nothing before this time
         self._last_error = ""
@@ -118,7 +113,7 @@ class Server:
         self._close()
 
     def _close(self) -> None:
-        for client in (*self._busy.values(), *self._unused.values()):
+        for client in self._clients:
             self._close_client(client, reset=True)
         for opened in (*self._listeners.values(), *self._added):
             opened.close()
@@ -141,20 +136,21 @@ class Server:
         self._add_listeners()
         self._continue_checked()  # after any event, because the pipe can have had no memory for a byte
         for fd, _ in ready:
-            client = self._busy.get(fd) or self._unused.get(fd)
+            client = self._clients.get(fd)
             if client:
                 self._advance(client)
         for fd, _ in ready:
             if fd in self._listeners and not self._paused_until:
                 self._accept(self._listeners[fd])
         now = time.monotonic()
-        for clients in (self._busy, self._unused):
-            while clients and now >= http_connection.first(clients).deadline:
-                self._close_client(http_connection.first(clients), reset=True)
+        expired = self._clients.next_to_expire()
+        while expired and now >= expired.deadline:
+            self._close_client(expired, reset=True)
+            expired = self._clients.next_to_expire()
         if self._paused_until and now >= self._paused_until:
             self._paused_until = 0.0
             self._register(*self._listeners.values())
-        if self._trimmer and not self._busy:
+        if self._trimmer and not self._clients.busy:
             self._trimmer.trim()
 
     def _add_listeners(self) -> None:
@@ -165,7 +161,8 @@ class Server:
                 self._register(listener)
 
     def _timeout(self) -> Optional[float]:
-        deadlines = [http_connection.first(clients).deadline for clients in (self._busy, self._unused) if clients]
+        client = self._clients.next_to_expire()
+        deadlines = [client.deadline] if client else []
         deadlines += [self._paused_until] if self._paused_until else []
         return max(0.0, min(deadlines) - time.monotonic()) if deadlines else None
 
@@ -202,11 +199,9 @@ class Server:
 
     def _make_room(self) -> float:
         """Close a connection if necessary. Return the seconds until one may be closed, or 0.0 if there is room."""
-        busiest = max(self._clients_of, key=self._clients_of.__getitem__, default="")
-        count = len(self._busy) + len(self._unused)
-        if self._clients_of[busiest] < MAX_CLIENTS_PER_PEER and count < self._max_clients:
+        oldest = self._clients.next_to_close(time.monotonic())
+        if oldest is None:
             return 0.0
-        oldest = http_connection.next_to_close(busiest, self._unused, self._busy, time.monotonic())
         if oldest.unused and oldest.delivered:
             self._close_client(oldest)
             return 0.0
@@ -225,8 +220,7 @@ class Server:
             opened.close()
             raise
         client = self._connection(opened, peer)
-        self._busy[client.socket.fileno()] = client
-        self._clients_of[peer] += 1
+        self._clients.add(client)
         try:
             self._poller.register(client.socket.fileno(), client.wanted)
             client.registered = client.wanted
@@ -249,7 +243,7 @@ class Server:
         """Pause after an error."""
         if error.errno in (errno.EMFILE, errno.ENFILE):
             # Descriptors for a repair matter more than clients.
-            oldest = next(iter((*self._unused.values(), *self._busy.values())), None)
+            oldest = next(iter(self._clients), None)
             if oldest:
                 self._close_client(oldest, reset=True)
             self._errors.reject(listener)
@@ -294,18 +288,8 @@ class Server:
 
     def _keep(self, client: Connection) -> None:
         """Keep a connection for its next request."""
-        fd = client.socket.fileno()
-        self._unused[fd] = self._busy.pop(fd)
-        client.deadline = time.monotonic() + IDLE
+        self._clients.keep(client, time.monotonic())
         self._wait(client)
-
-    def _begin(self, client: Connection) -> None:
-        """Begin the next request on a kept connection."""
-        fd = client.socket.fileno()
-        if fd in self._unused:
-            self._busy[fd] = self._unused.pop(fd)
-            client.begun = time.monotonic()
-            client.deadline = client.begun + TIMEOUT
 
     def _receive(self, client: Connection) -> None:
         """Receive until there is a response. Raises OSError."""
@@ -313,13 +297,13 @@ class Server:
             head = client.receive()
         except BlockingIOError:
             if client.begins:
-                self._begin(client)
+                self._clients.begin(client, time.monotonic())
             raise
         except InvalidRequestError as invalid:
-            self._begin(client)
+            self._clients.begin(client, time.monotonic())
             self._reject_request(client, invalid.error)
             return
-        self._begin(client)
+        self._clients.begin(client, time.monotonic())
         request = http_request.parse(head)
         if isinstance(request, RequestError):
             self._reject_request(client, request)
@@ -360,7 +344,7 @@ class Server:
     def _continue_checked(self) -> None:
         while self._checked:
             client, request, correct = self._checked.popleft()
-            if client.stage is not Stage.WAIT or client.socket.fileno() not in self._busy:
+            if client.stage is not Stage.WAIT or self._clients.get(client.socket.fileno()) is not client:
                 continue
             try:
                 if correct:
@@ -395,12 +379,8 @@ class Server:
         client.respond(head if head_only else head + response.body)
 
     def _close_client(self, client: Connection, reset: bool = False) -> None:
-        fd = client.socket.fileno()
-        if self._busy.pop(fd, None) is None and self._unused.pop(fd, None) is None:
+        if not self._clients.remove(client):
             return
-        self._clients_of[client.peer] -= 1
-        if not self._clients_of[client.peer]:
-            del self._clients_of[client.peer]
         client.close(reset)
         if self._trimmer and client.security.tls:
             self._trimmer.count()

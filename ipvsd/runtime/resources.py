@@ -12,7 +12,7 @@ import resource
 from collections.abc import Iterator
 
 RESERVE = 16
-# The maximum for HTTP clients (`http_server.MAX_CLIENTS`), event sources, and the child process that queries IPVS.
+# The maximum for HTTP clients (`http_clients.MAX_CLIENTS`), event sources, and the child process that queries IPVS.
 _OTHER_DESCRIPTORS = 160
 _LIMIT = 16384  # LimitNOFILE= of ipvsd.service
 
