@@ -11,8 +11,9 @@ from ipvsd.kube_proxy.findings import Effect, Severity
 from ipvsd.kube_proxy.settings import EXITS_PARSING, Setting, Settings
 from ipvsd.kube_proxy.source_text import Edit
 
-# A further option after blanks, with dashes or a value. In YAML, "- " within a plain text does not begin an item.
-_FURTHER = re.compile(r"\s+(?:-\s+[\"']?)?(--?(?=[A-Za-z]))?([A-Za-z][A-Za-z_-]*)(?:(=)|[\"'\s]|\Z)")
+# A further option after blanks, with dashes or a value. In YAML, "- " within a plain text does not begin an item. A
+# match begins at the first of several blanks: otherwise, the search would take quadratic time.
+_FURTHER = re.compile(r"(?<!\s)\s+(?:-\s+[\"']?)?(--?(?=[A-Za-z]))?([A-Za-z][A-Za-z_-]*)(?:(=)|(?=[\"'\s])|\Z)")
 
 
 def report(settings: Settings, option: GivenOption) -> bool:
