@@ -407,17 +407,22 @@ def test_tables_of_nftables_mode_remain(tree: Path) -> None:
     assert "'nft delete table ip kube-proxy' and 'nft delete table ip6 kube-proxy'" in found.fix
 
 
-def test_chains_that_no_program_can_read_are_not_checked(tree: Path) -> None:
+def test_a_node_without_programs_that_read_rules_is_healthy(tree: Path) -> None:
     (tree / "usr/sbin/iptables").unlink()
-    with serving(answers(version="v1.20.0")) as port:
+    with serving(answers()) as port:
         put_kube_proxy(tree, port)
+        put(tree, f"proc/{PID}/cgroup", f"0::/kubepods/pod{'0' * 32}/{'a' * 64}\n")
         found = doctor.diagnose(str(tree), Config(), http_client.get, programs({}))
 
     assert found is not None
-    assert found.facts.unchecked == tuple(
-        f"the chains of {family} in nf_tables: no program of this node reads them"
-        for family in ("iptables", "ip6tables")
-    )
+    document = doctor.build_document(found, Config())
+    assert document["unchecked"] == [
+        "the chains of iptables in nf_tables: no program of this node reads them",
+        "the chains of ip6tables in nf_tables: no program of this node reads them",
+        "the tables of nftables mode: the program nft is missing",
+    ]
+    (line,) = doctor.text_lines(found, document)
+    assert line.startswith("no problem found: ready: ")
 
 
 def test_a_director_fills_the_table_by_itself(tree: Path) -> None:
