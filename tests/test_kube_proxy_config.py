@@ -594,7 +594,7 @@ K3S_TEXTS: dict[str, tuple[str, list[tuple[str, str]], str | None]] = {
     "other keys": ("write-kubeconfig-mode: '0644'\n", [("warning", "kube-proxy-arg")], None),
     "a plural": ("kube-proxy-args: [proxy-mode=ipvs]\n", [("error", "kube-proxy-args")], None),
     "capitals": ("Kube-Proxy-Arg: proxy-mode=ipvs\n", [("error", "Kube-Proxy-Arg")], None),
-    "no kube-proxy": ("token: x\ndisable-kube-proxy: true\n", [("warning", "disable-kube-proxy")], None),
+    "no kube-proxy": ("token: x\ndisable-kube-proxy: yes\n", [("warning", "disable-kube-proxy")], None),
 }
 
 

@@ -305,7 +305,7 @@ def _kubeadm(source: SourceText, root: Mapping, found: Contents) -> None:
 def _embedded(source: SourceText, root: Mapping, pairs: _Pairs, misspelt: _Pairs, found: Contents) -> None:
     """Read the options in a configuration of k3s or RKE2."""
     disabled = lookup_pair(root, k3s_config.DISABLE)
-    if disabled and isinstance(disabled[1], Scalar) and disabled[1].text.lower() == "true":
+    if disabled and isinstance(disabled[1], Scalar) and k3s_config.is_true(disabled[1].text):
         found.parts.append(Misplaced("disabled", source, k3s_config.DISABLE, disabled[0].span.start))
     words: list[Word] = []
     nodes = [item for _, node in misspelt for item in (node.items if isinstance(node, Sequence) else (node,))]
