@@ -211,6 +211,23 @@ def unit_state(unit: str, active: str, sub: str, result: str, restarts: int = 0)
     return Output(0, text.encode())
 
 
+@pytest.mark.parametrize(("uid", "expected"), [(1000, ""), (0, "kube_proxy_ipvs_unsupported")])
+def test_only_root_writes_the_log_of_kube_proxy(uid: int, expected: str, tree: Path) -> None:
+    message = "F1127 can't use the IPVS proxier: ipvs not supported"
+    entry = {"MESSAGE": message, "_PID": "7", "_UID": str(uid), "SYSLOG_IDENTIFIER": "kube-proxy"}
+
+    def run(command: Sequence[str], limit: int, seconds: float) -> Output:
+        groups = " ".join(word for word in command if word == "+" or re.match("[A-Z_]+=", word)).split(" + ")
+        wanted = [{match.partition("=")[0]: match.partition("=")[2] for match in group.split()} for group in groups]
+        matches = any(group and group.items() <= entry.items() for group in wanted)
+        return Output(0, json.dumps(entry).encode() if matches and "json" in command else b"")
+
+    found = doctor.diagnose(str(tree), Config(), http_client.get, run)
+
+    assert found is not None
+    assert first(found.findings) == expected
+
+
 def test_a_stopped_kube_proxy_is_no_finding(tree: Path) -> None:
     log = entries(b"I1127 x.go:1] bye\nE1127 something else\nE1127 bind: address already in use\n")
     stopped = unit_state("kube-proxy.service", "inactive", "dead", "success")
@@ -407,17 +424,22 @@ def test_tables_of_nftables_mode_remain(tree: Path) -> None:
     assert "'nft delete table ip kube-proxy' and 'nft delete table ip6 kube-proxy'" in found.fix
 
 
-def test_chains_that_no_program_can_read_are_not_checked(tree: Path) -> None:
+def test_a_node_without_programs_that_read_rules_is_healthy(tree: Path) -> None:
     (tree / "usr/sbin/iptables").unlink()
-    with serving(answers(version="v1.20.0")) as port:
+    with serving(answers()) as port:
         put_kube_proxy(tree, port)
+        put(tree, f"proc/{PID}/cgroup", f"0::/kubepods/pod{'0' * 32}/{'a' * 64}\n")
         found = doctor.diagnose(str(tree), Config(), http_client.get, programs({}))
 
     assert found is not None
-    assert found.facts.unchecked == tuple(
-        f"the chains of {family} in nf_tables: no program of this node reads them"
-        for family in ("iptables", "ip6tables")
-    )
+    document = doctor.build_document(found, Config())
+    assert document["unchecked"] == [
+        "the chains of iptables in nf_tables: no program of this node reads them",
+        "the chains of ip6tables in nf_tables: no program of this node reads them",
+        "the tables of nftables mode: the program nft is missing",
+    ]
+    (line,) = doctor.text_lines(found, document)
+    assert line.startswith("no problem found: ready: ")
 
 
 def test_a_director_fills_the_table_by_itself(tree: Path) -> None:

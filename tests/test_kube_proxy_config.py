@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import textwrap
+import time
 
 import pytest
 
@@ -507,6 +508,22 @@ def test_kubeadm_creates_a_configuration_with_an_empty_mode(kind: str) -> None:
     assert found(f"kind: {kind}\n---\n{IPVS}") == []
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"[Service]\nExecStart={'-' * 40000}\n",
+        "[Service]\n" + "ExecStart=/usr/bin/kube-proxy\n" * 4000,
+        f"--proxy-mode='ipvs{' ' * 20000}1'\n",
+        "kind: ClusterConfiguration\nkubeProxy: {config: {mode: ipvs}}\n---\n" * 200,
+    ],
+    ids=["prefixes", "many commands", "blanks", "many documents"],
+)
+def test_a_hostile_text_takes_linear_time(text: str) -> None:
+    begun = time.process_time()
+    checked(text)
+    assert time.process_time() - begun < 3.0
+
+
 def test_the_effects() -> None:
     effects = {
         f"{HEAD}mode: x\n": Effect.EXITS,
@@ -595,7 +612,7 @@ K3S_TEXTS: dict[str, tuple[str, list[tuple[str, str]], str | None]] = {
     "other keys": ("write-kubeconfig-mode: '0644'\n", [("warning", "kube-proxy-arg")], None),
     "a plural": ("kube-proxy-args: [proxy-mode=ipvs]\n", [("error", "kube-proxy-args")], None),
     "capitals": ("Kube-Proxy-Arg: proxy-mode=ipvs\n", [("error", "Kube-Proxy-Arg")], None),
-    "no kube-proxy": ("token: x\ndisable-kube-proxy: true\n", [("warning", "disable-kube-proxy")], None),
+    "no kube-proxy": ("token: x\ndisable-kube-proxy: yes\n", [("warning", "disable-kube-proxy")], None),
 }
 
 

@@ -35,6 +35,11 @@ CORRECTED: dict[str, tuple[str, str | None]] = {
         "kube-proxy-arg: ['proxy-mode=ipvs --ipvs-scheduler=lc']\n",
         "kube-proxy-arg: ['proxy-mode=ipvs', '--ipvs-scheduler=lc']\n",
     ),
+    "two options after a comma": (
+        "kube-proxy-arg:\n- proxy-mode=ipvs,ipvs-scheduler=lc\n",
+        "kube-proxy-arg:\n- proxy-mode=ipvs\n- ipvs-scheduler=lc\n",
+    ),
+    "two options after a comma without a list": ("kube-proxy-arg: proxy-mode=ipvs,ipvs-scheduler=lc\n", None),
     "two options without a list": ("kube-proxy-arg: proxy-mode=ipvs ipvs-scheduler=lc\n", None),
     "an item that is indented too far": (
         "kube-proxy-arg:\n- proxy-mode=ipvs\n - ipvs-scheduler=lc\n  - v=2\n",

@@ -118,6 +118,14 @@ def test_a_k3s_without_kube_proxy_is_none(words: list[str], config: str, tmp_pat
     assert running.observe(str(tmp_path), None) is None
 
 
+@pytest.mark.parametrize("value", ["False", "no", "0", "true\ndisable-kube-proxy: false"])
+def test_a_k3s_can_enable_kube_proxy(value: str, tmp_path: Path) -> None:
+    put_process(tmp_path, PID, "k3s-server", ["k3s", "server"])
+    put(tmp_path, "etc/rancher/k3s/config.yaml", f"disable-kube-proxy: {value}\n")
+
+    assert found(tmp_path).process.host_program == "k3s"
+
+
 def test_in_rke2_it_is_a_static_pod(tmp_path: Path) -> None:
     put_process(tmp_path, 600, "rke2", ["/usr/bin/rke2", "agent"], "system.slice/rke2-agent.service")
     put_process(tmp_path, PID, "kube-proxy", ["kube-proxy", "--proxy-mode=ipvs"], f"{POD}/{CONTAINER}")

@@ -61,7 +61,7 @@ def run(root: str, config_path: Optional[str], output: str, bundle_file: Optiona
     if output == "json":
         print_json(document)
     else:
-        print_lines(*_lines(diagnosis, printable.clean_document(document)))
+        print_lines(*text_lines(diagnosis, printable.clean_document(document)))
     if bundle_file is not None:
         try:
             _write_bundle(bundle_file, bundle.build(root, config, document, diagnosis.report, diagnosis.facts))
@@ -135,11 +135,12 @@ def build_document(diagnosis: Diagnosis, config: Config) -> dict[str, Any]:
             diagnosis.facts.proxy.interface,
             kube_proxy_line.managed_by(diagnosis.report, config.profiles),
         ),
-        "unchecked": list(diagnosis.facts.unchecked),
+        "unchecked": [*diagnosis.facts.unchecked, *diagnosis.facts.missing],
     }
 
 
-def _lines(diagnosis: Diagnosis, document: dict[str, Any]) -> Iterator[str]:
+def text_lines(diagnosis: Diagnosis, document: dict[str, Any]) -> Iterator[str]:
+    """Yield the lines for people. A healthy node has one, also without programs that could read more."""
     proxy = kube_proxy_line.text(document["kube_proxy"], hint="")
     if not document["findings"]:
         line = f"no problem found: {document['summary']}; {proxy or 'kube-proxy does not run'}"
@@ -150,10 +151,11 @@ def _lines(diagnosis: Diagnosis, document: dict[str, Any]) -> Iterator[str]:
     for item in document["findings"]:
         yield ""
         yield from _finding(item)
-    if document["unchecked"]:
+    reasons = document["unchecked"][: len(diagnosis.facts.unchecked)]  # the others are no problem of this node
+    if reasons:
         yield ""
         yield "not checked:"
-        for reason in document["unchecked"]:
+        for reason in reasons:
             yield from formatting.indented(reason, 2, 4)
 
 

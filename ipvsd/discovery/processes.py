@@ -103,7 +103,7 @@ def _embedded(root: str, pid: int, comm: str) -> Optional[Process]:
         return None
     settings = [*_k3s_settings(root), *k3s_arguments(words[1:])]  # the command line always appends
     disabled = [value for name, value in settings if name == k3s_config.DISABLE]
-    if disabled and disabled[-1] != "false":
+    if disabled and k3s_config.is_true(disabled[-1]):
         return None
     flags = dict(parse_flags([f"--{value}" for name, value in settings if name == k3s_config.ARGUMENTS]))
     return Process(pid, comm, Kind.EMBEDDED, _owner(root, pid).unit, host_program="k3s", flags=flags)
@@ -159,7 +159,7 @@ def k3s_arguments(words: Sequence[str]) -> Iterator[tuple[str, str]]:
         if name == k3s_config.ARGUMENTS:
             yield name, value if equals else next(remaining, "")
         elif name == k3s_config.DISABLE:
-            yield name, value.lower() if equals else "true"
+            yield name, value if equals else "true"
 
 
 def _k3s_settings(root: str) -> Iterator[tuple[str, str]]:

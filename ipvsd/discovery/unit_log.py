@@ -23,12 +23,17 @@ _JOURNAL = (
 _STATE = ("systemctl", "show", "--no-pager", "-p", "Id,ActiveState,SubState,Result,NRestarts", "--")
 
 # Fields that match the entries of kube-proxy itself, and those of programs that contain it. Different fields narrow
-# the result, so a plus sign separates the alternatives.
+# the result, so a plus sign separates the alternatives. Every user can choose an identifier and the name of a process,
+# and kube-proxy runs as root.
+_ROOT = "_UID=0"
 _OWN_UNIT = "kube-proxy.service"
-_OWN = ("SYSLOG_IDENTIFIER=kube-proxy", "+", "_COMM=kube-proxy", "+", f"_SYSTEMD_UNIT={_OWN_UNIT}")
+_OWN = (
+    "SYSLOG_IDENTIFIER=kube-proxy", _ROOT, "+", "_COMM=kube-proxy", _ROOT, "+", f"_SYSTEMD_UNIT={_OWN_UNIT}",
+)  # fmt: skip
 _HOST_UNITS = ("k3s.service", "k3s-agent.service")
 _HOSTS = (
-    "SYSLOG_IDENTIFIER=hyperkube", "SYSLOG_IDENTIFIER=k3s", "+", *(f"_SYSTEMD_UNIT={unit}" for unit in _HOST_UNITS),
+    "SYSLOG_IDENTIFIER=hyperkube", "SYSLOG_IDENTIFIER=k3s", _ROOT, "+",
+    *(f"_SYSTEMD_UNIT={unit}" for unit in _HOST_UNITS),
 )  # fmt: skip
 
 

@@ -74,9 +74,9 @@ def networkmanager_manages(text: str) -> str:
     return next((line for line in text.splitlines() if line.replace(" ", "") == "managed=true"), "")
 
 
-_ACCEPTS = re.compile(r"<zone\b[^>]*\btarget=[\"']ACCEPT[\"']")
+_ACCEPTS = re.compile(r"<zone\b[^<>]*\btarget=[\"']ACCEPT[\"']")
 _MEMBER = re.compile(r"<(?:source|interface)\b")
-_COMMENT = re.compile(r"<!--.*?-->", re.DOTALL)
+_COMMENT = re.compile(r"<!--.*?(?:-->|\Z)", re.DOTALL)
 
 
 def firewalld_trusts(configuration: str, zones: Mapping[str, str]) -> bool:
@@ -85,7 +85,7 @@ def firewalld_trusts(configuration: str, zones: Mapping[str, str]) -> bool:
     `configuration` is the text of firewalld.conf, and `zones` are the files in /etc/firewalld/zones by their names.
     The networks of the pods are unknown here, so any one counts.
     """
-    default = re.search(r"(?m)^\s*DefaultZone\s*=\s*(\S+)", configuration)
+    default = re.search(r"(?m)^[ \t]*DefaultZone\s*=\s*(\S+)", configuration)
     texts = {name.removesuffix(".xml"): _COMMENT.sub("", text) for name, text in zones.items()}
     accepting = {name for name, text in texts.items() if _ACCEPTS.search(text)} | {"trusted"}
     return bool(default and default[1] in accepting) or any(_MEMBER.search(texts.get(name, "")) for name in accepting)

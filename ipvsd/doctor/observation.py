@@ -47,7 +47,10 @@ _SCHEDULER = re.compile(r"IPVS: Scheduler module ip_vs_\S{1,40} not found")
 
 @dataclass(frozen=True)
 class Facts:
-    """All facts about a node and its kube-proxy. `unchecked` are the reasons why some are unknown."""
+    """All facts about a node and its kube-proxy. `unchecked` are the reasons why some are unknown.
+
+    `missing` are those for which this node has no program: a healthy node does not need it.
+    """
 
     place: PlaceFacts
     programs: ProgramFacts
@@ -61,6 +64,7 @@ class Facts:
     processes: frozenset[str] = frozenset()  # their names
     kernel_log: Sequence[str] = ()
     unchecked: Sequence[str] = ()
+    missing: Sequence[str] = ()
 
 
 def observe(root: str, kernel: Kernel, get: Optional[Get], run: Optional[Run]) -> Facts:
@@ -85,7 +89,7 @@ class _Observer:
         table = self._table()
         interface = self._host.is_interface(KUBE_IPVS)
         mode = proxy.mode if proxy and not proxy.process.other_network else None
-        rules = self._rule_sets(mode, proxy.version if proxy else None)
+        rules = self._rule_sets(mode)
         return Facts(
             self._place(),
             self._programs(proxy, modules),
@@ -106,6 +110,7 @@ class _Observer:
             self._processes,
             log,
             (*self._unchecked, *(proxy.problems if proxy else ())),
+            rules.missing,
         )
 
     # --- the kernel ---------------------------------------------------------------------
@@ -270,7 +275,7 @@ class _Observer:
             kube_proxy_log.last_error(log, proxy is None),
         )
 
-    def _rule_sets(self, mode: Optional[str], version: Optional[tuple[int, int]]) -> RuleSets:
+    def _rule_sets(self, mode: Optional[str]) -> RuleSets:
         """Return what remains of modes other than this one."""
         found = RuleSets()
         if self._run is None or mode is None:
@@ -279,8 +284,12 @@ class _Observer:
             if mode == known_values.IPVS:
                 found = rule_sets.read_chains(self._root, self._kernel, self._run)
             if mode != known_values.NFTABLES:
-                listed = rule_sets.read_tables(self._root, self._run, version)
-                found = RuleSets(found.chains, listed.tables, (*found.unchecked, *listed.unchecked))
+                listed = rule_sets.read_tables(self._root, self._run)
+                found = listed._replace(
+                    chains=found.chains,
+                    unchecked=(*found.unchecked, *listed.unchecked),
+                    missing=(*found.missing, *listed.missing),
+                )
         except OSError as error:
             self._missed(f"the rules of other proxy modes: {error.strerror}")
         self._unchecked += found.unchecked

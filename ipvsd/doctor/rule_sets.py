@@ -6,7 +6,7 @@ A program runs only if it makes the kernel load no module. Each output is bounde
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple, Optional
+from typing import NamedTuple
 
 from ipvsd.discovery.unit_log import Run
 from ipvsd.doctor import remains
@@ -17,15 +17,18 @@ from ipvsd.runtime import rootfs
 
 _MAX_SAVED, _SECONDS = 1 << 23, 10.0
 _IPV6_TABLES = "proc/net/ip6_tables_names"  # exists while ip6_tables is loaded; only root can read it
-_NFTABLES_MODE = (1, 29)  # the first kube-proxy with nftables mode
 
 
 class RuleSets(NamedTuple):
-    """The chains of iptables mode by command, and the tables of nftables mode. `unchecked` are unknown parts."""
+    """The chains of iptables mode by command, and the tables of nftables mode.
+
+    `unchecked` are the reasons why a program could not read a part, and `missing` the parts without a program.
+    """
 
     chains: Sequence[tuple[str, Sequence[str]]] = ()
     tables: Sequence[str] = ()
     unchecked: Sequence[str] = ()
+    missing: Sequence[str] = ()
 
 
 def read_chains(root: str, kernel: Kernel, run: Run) -> RuleSets:
@@ -35,14 +38,14 @@ def read_chains(root: str, kernel: Kernel, run: Run) -> RuleSets:
     families = {"iptables": kernel.iptables.tables}
     if kernel.ipv6:
         families["ip6tables"] = tuple((rootfs.text_if_permitted(root, _IPV6_TABLES) or "").split())
-    chains, unchecked = [], []
+    chains, unchecked, missing = [], [], []
     for family, tables in families.items():
         saved = list(_commands(root, family))
         present = {"nf_tables": nft, "the legacy tables": "nat" in tables}
         for place in (name for name, exists in present.items() if exists):
             command = next((item for item, where in saved if where == place), None)
             if command is None:
-                unchecked.append(f"the chains of {family} in {place}: no program of this node reads them")
+                missing.append(f"the chains of {family} in {place}: no program of this node reads them")
                 continue
             output = run((*command, "-t", "nat"), _MAX_SAVED, _SECONDS)
             if output.code:
@@ -50,7 +53,10 @@ def read_chains(root: str, kernel: Kernel, run: Run) -> RuleSets:
                 continue
             found = remains.iptables_chains(output.text.decode("utf-8", "replace"))
             chains += [(" ".join(command), found)] if found else []
-    return RuleSets(chains, (), unchecked)
+    return RuleSets(chains, (), unchecked, missing)
+
+
+_OTHER_FAMILY = {"ip6tables": ("iptables", "iptables-nft", "iptables-legacy")}
 
 
 def _commands(root: str, family: str) -> Iterator[tuple[Sequence[str], str]]:
@@ -65,17 +71,13 @@ def _commands(root: str, family: str) -> Iterator[tuple[Sequence[str], str]]:
                 yield command, "nf_tables" if "nft" in base else "the legacy tables"
 
 
-_OTHER_FAMILY = {"ip6tables": ("iptables", "iptables-nft", "iptables-legacy")}
-
-
-def read_tables(root: str, run: Run, version: Optional[tuple[int, int]]) -> RuleSets:
-    """Return the tables of nftables mode. `version` is that of the running kube-proxy. Raises OSError."""
+def read_tables(root: str, run: Run) -> RuleSets:
+    """Return the tables of nftables mode. Raises OSError."""
     if not LinuxHost(root).modules(["nf_tables"]):
         return RuleSets()
     program = iptables.find_program(root, "nft")
     if not program:
-        possible = version is not None and version >= _NFTABLES_MODE
-        return RuleSets(unchecked=("the tables of nftables mode: the program nft is missing",) if possible else ())
+        return RuleSets(missing=("the tables of nftables mode: the program nft is missing",))
     output = run((program, "list", "tables"), _MAX_SAVED, _SECONDS)
     if output.code:
         return RuleSets(unchecked=(f"the tables of nftables mode: {program} exited {output.code}",))

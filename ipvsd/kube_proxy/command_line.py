@@ -21,7 +21,9 @@ _MAX_START = 500  # characters of the first line that identify the form
 _MAX_WORDS = 300  # of a command line; the longest real ones have about 50
 _PROGRAM = re.compile(r"(?:\S*/)?(?:kube-proxy|hyperkube)(?=[\s\\\\]|$)")
 _K3S = re.compile(r"(?:\S*/)?(?:k3s|rke2)(?=[\s\\\\]|$)")
-_K3S_UNIT = re.compile(r"^[ \t]*ExecStart[ \t]*=[-@+!: \t]*\S*(?:k3s|rke2)(?=[\s\\])", re.MULTILINE)
+# The alternatives do not overlap, so a search takes linear time.
+_K3S_UNIT = re.compile(r"^[ \t]*ExecStart[ \t]*=[ \t]*(?:[-@+!:]*|\S*/)(?:k3s|rke2)(?=[\s\\])", re.MULTILINE)
+_COMMENT = re.compile(r"[ \t]*[#;]")
 _K3S_OPTION = re.compile(rf"--?{k3s_config.ARGUMENTS}(?:=|\Z)")
 
 
@@ -93,7 +95,7 @@ def unit_of_k3s(text: str) -> Optional[int]:
 
 def read(source: SourceText) -> Optional[CommandLine]:
     """Return the options of a unit, of an environment file or of a list of options, or None if there are none."""
-    unit = _SECTION.search(source.content) is not None
+    unit, of_k3s = _SECTION.search(source.content) is not None, unit_of_k3s(source.content) is not None
     options: list[GivenOption] = []
     others: list[tuple[SourceText, Word]] = []
     found = embedded = False
@@ -104,7 +106,7 @@ def read(source: SourceText) -> Optional[CommandLine]:
         if words is None:
             continue
         found = True
-        if unit_of_k3s(source.content) is not None or any(_K3S_OPTION.match(word.text) for word in words):
+        if of_k3s or any(_K3S_OPTION.match(word.text) for word in words):
             embedded = True
             options += _options_of_k3s(source, words)
             continue
@@ -199,7 +201,7 @@ def _split(text: str, start: int, end: int) -> list[Word]:
             comment = sign != "\n"
             place += 1
         elif sign in " \t\r\n" or (sign == "\\" and text[place + 1 : place + 2] in ("\r", "\n", "")):
-            comment = sign == "\n" and text[place + 1 : end].lstrip(" \t")[:1] in ("#", ";")
+            comment = sign == "\n" and _COMMENT.match(text, place + 1, end) is not None
             place += 1
         else:
             word, place = _word(text, place, end)

@@ -38,6 +38,7 @@ from ipvsd.kube_proxy.source_text import Edit, SourceText
 DEFAULT_VERSION: Version = (IPVS_OFF_BY_DEFAULT[0], IPVS_OFF_BY_DEFAULT[1] - 1)
 _CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f\ufffe\uffff]")  # invalid in YAML and on terminals
 _MAX_FINDINGS = 300
+_MAX_PARTS = 300  # of a file; those of real ones have about ten
 _MAX_LINES = 20  # lines that are reported for characters that resemble ASCII characters
 
 
@@ -107,7 +108,7 @@ def check(data: bytes, versions: Versions, node: Node) -> Result:
     )
     everything: list[Settings] = []
     duplicates = _duplicates(contents)
-    for part in contents.parts:
+    for part in contents.parts[:_MAX_PARTS]:
         if isinstance(part, ConfigDocument) and part in duplicates:
             findings.append(duplicates[part])
         elif isinstance(part, (ConfigDocument, CommandLine)):

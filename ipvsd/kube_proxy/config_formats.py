@@ -305,16 +305,17 @@ def _kubeadm(source: SourceText, root: Mapping, found: Contents) -> None:
 def _embedded(source: SourceText, root: Mapping, pairs: _Pairs, misspelt: _Pairs, found: Contents) -> None:
     """Read the options in a configuration of k3s or RKE2."""
     disabled = lookup_pair(root, k3s_config.DISABLE)
-    if disabled and isinstance(disabled[1], Scalar) and disabled[1].text.lower() == "true":
+    if disabled and isinstance(disabled[1], Scalar) and k3s_config.is_true(disabled[1].text):
         found.parts.append(Misplaced("disabled", source, k3s_config.DISABLE, disabled[0].span.start))
     words: list[Word] = []
     nodes = [item for _, node in misspelt for item in (node.items if isinstance(node, Sequence) else (node,))]
     replaced = [Word(item.text, item.span.start, item.span.end) for item in nodes if isinstance(item, Scalar)]
     first = k3s_config.first_applied([key.text for key, _ in pairs])
+    replacing = _replacing([key for key, _ in pairs])
     for number, (key, node) in enumerate(pairs):
         items = node.items if isinstance(node, Sequence) else (node,)
         if number < first:
-            found.parts += _replaced(source, key, items, (other for other, _ in pairs[number + 1 :]))
+            found.parts += _replaced(source, key, items, replacing[number])
         for item in items:
             if isinstance(item, Scalar) and item.kind != "null":
                 (replaced if number < first else words).append(Word(item.text, item.span.start, item.span.end))
@@ -338,11 +339,16 @@ def _misspelt(source: SourceText, keys: Iterable[Scalar], found: Contents, besid
         beside = True
 
 
-def _replaced(
-    source: SourceText, key: Scalar, items: Iterable[Node], following: Iterator[Scalar]
-) -> Iterator[Misplaced]:
+def _replacing(keys: list[Scalar]) -> list[Scalar]:
+    """Return, for each key before the last one that does not append, the next key that replaces its value."""
+    found: list[Scalar] = []
+    for key in reversed(keys):
+        found.append(found[-1] if key.text.endswith("+") and found else key)
+    return found[::-1][1:]
+
+
+def _replaced(source: SourceText, key: Scalar, items: Iterable[Node], other: Scalar) -> Iterator[Misplaced]:
     """Yield the part for a key whose value a later key replaces. The correction lets that key append."""
-    other = next(other for other in following if not other.text.endswith("+"))
     if any(not isinstance(item, Scalar) or item.kind != "null" for item in items):
         line, _ = source.position(other.span.start)
         end = other.span.end - bool(other.span.style)  # before the quote

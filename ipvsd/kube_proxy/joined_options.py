@@ -11,8 +11,9 @@ from ipvsd.kube_proxy.findings import Effect, Severity
 from ipvsd.kube_proxy.settings import EXITS_PARSING, Setting, Settings
 from ipvsd.kube_proxy.source_text import Edit
 
-# A further option after blanks, with dashes or a value. In YAML, "- " within a plain text does not begin an item.
-_FURTHER = re.compile(r"\s+(?:-\s+[\"']?)?(--?(?=[A-Za-z]))?([A-Za-z][A-Za-z_-]*)(?:(=)|[\"'\s]|\Z)")
+# A further option after blanks or a comma, with dashes or a value. In YAML, "- " within a plain text does not begin an
+# item. A match begins at the first of several blanks: otherwise, the search would take quadratic time.
+_FURTHER = re.compile(r"(?<![\s,])[\s,]+(?:-\s+[\"']?)?(--?(?=[A-Za-z]))?([A-Za-z][A-Za-z_-]*)(?:(=)|(?=[\"'\s,])|\Z)")
 
 
 def report(settings: Settings, option: GivenOption) -> bool:
@@ -25,7 +26,7 @@ def report(settings: Settings, option: GivenOption) -> bool:
         match for match in _FURTHER.finditer(content)
         if match[2].replace("_", "-") in OPTIONS and (match[1] or match[3])
     ]  # fmt: skip
-    if not further or not re.search(r"\s", option.text):  # the value can be a word of its own
+    if not further or not re.search(r"[\s,]", option.text):  # the value can be a word of its own
         return False
     names = [match[2].replace("_", "-") for match in further]
     first = OPTIONS.get(re.split(r"[=\s]", option.name)[0].replace("_", "-"))

@@ -31,6 +31,11 @@ def name_of(key: str) -> str:
     return key.removesuffix("+")
 
 
+def is_true(text: str) -> bool:
+    """Return whether a value of a switch enables it: a boolean value of YAML 1.1 or of Go's strconv.ParseBool."""
+    return text.lower() in ("true", "t", "1", "yes", "y", "on")
+
+
 def first_applied(keys: Sequence[str]) -> int:
     """Return the number of the first key that applies, among all keys of one option in their order."""
     return max((number for number, key in enumerate(keys) if not key.endswith("+")), default=0)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from typing import Optional
 
 from ipvsd.config.value_readers import shown
-from ipvsd.config.yaml_tree import Mapping, Scalar
+from ipvsd.config.yaml_tree import Mapping, Node, Scalar
 from ipvsd.kube_proxy import config_formats, yaml_edits
 from ipvsd.kube_proxy.config_fields import API_VERSION, KIND
 from ipvsd.kube_proxy.config_formats import Misplaced
@@ -122,9 +123,14 @@ def _indented(source: SourceText, place: int) -> tuple[Edit, ...]:
     return (source.edit(place, place, " " * missing),) if missing > 0 else ()
 
 
+@functools.lru_cache(maxsize=1)  # a file can contain several places
+def _documents(text: str) -> tuple[Optional[Node], ...]:
+    return tuple(config_formats.parse(text)[0])
+
+
 def _separated(source: SourceText, place: int) -> tuple[Edit, ...]:
     """Return the edits that make a separate document of the configuration under kubeProxy."""
-    roots, _ = config_formats.parse(source.content)
+    roots = _documents(source.content)
     for root in roots:
         if not isinstance(root, Mapping) or root.span.style:
             continue
