@@ -19,7 +19,7 @@ from ipvsd.conflicts.file_tree import FileTree
 from ipvsd.conflicts.modules_load import CMDLINE, lines
 from ipvsd.conflicts.sysctl_d import from_command_line, simulate_systemd_sysctl, systemd_lines
 from ipvsd.decide import remedies
-from ipvsd.kernel.host import classify_root
+from ipvsd.kernel.roots import classify_root
 from ipvsd.model.types import Finding, Kernel, ModuleFinding, Plan, Policy, SysctlFinding
 from ipvsd.model.value_texts import text_of
 from ipvsd.model.verdicts import ModuleVerdict, SysctlVerdict
