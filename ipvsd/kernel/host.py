@@ -17,7 +17,7 @@ from ipvsd.kernel.module_tree import Index
 from ipvsd.model.types import MISSING, TRANSIENT_ERRNOS, Kernel, ModuleState, Parameter, Reading, RootKind, Unreadable
 from ipvsd.runtime import rootfs
 from ipvsd.sysctl import sysctl_names, values
-from ipvsd.sysctl.patterns import Matches, Patterns, merged, split
+from ipvsd.sysctl.patterns import Matches, Patterns, merge, split
 
 if TYPE_CHECKING:
     from ipvsd.kernel.load_blockers import LoadBlockers
@@ -205,8 +205,8 @@ class LinuxHost:
             except rootfs.UnreadableError as error:
                 errors.append((mask, error))
         if errors:
-            raise PartlyUnreadableError(*split(tuple(patterns), merged(found), errors))
-        return Matches(patterns, merged(found))
+            raise PartlyUnreadableError(*split(tuple(patterns), merge(found), errors))
+        return Matches(patterns, merge(found))
 
     def _names(self, path: sysctl_names.Path) -> Collection[str]:
         """Return the names in a directory under /proc/sys, one character for a byte."""
