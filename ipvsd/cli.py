@@ -46,7 +46,7 @@ def _run(given: Sequence[str]) -> int:
         output.print_errors(f"ipvsd: cannot use --root {root}: not a directory")
         return os.EX_USAGE
     if root != "/":
-        from ipvsd.kernel.host import normalise_root
+        from ipvsd.kernel.roots import normalise_root
 
         options.root = normalise_root(root)
     return _dispatch(options)

@@ -96,7 +96,7 @@ def _matching(patterns: tuple[str, ...], keys: tuple[str, ...]) -> Mapping[str, 
     masks: dict[str, int] = {}
     for name in dict.fromkeys(sysctl_names.normalised(key) or key for key in keys):
         for path in sysctl_names.paths(name):
-            masks[name] = masks.get(name, 0) | index.mask(path)
+            masks[name] = masks.get(name, 0) | index.matching_mask(path)
     return Matches(patterns, masks)
 
 

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from ipvsd.sysctl.glob_automaton import GlobAutomaton
 from ipvsd.sysctl.globs import Glob, Globs, has_wildcard, matches, numbers_of, quoted
+from ipvsd.sysctl.patterns import Patterns
 
 _FNMATCH = ctypes.CDLL(None).fnmatch
 PIECES = st.sampled_from(
@@ -83,9 +84,9 @@ def test_an_automaton_matches_as_each_pattern_does(patterns: list[str], name: st
 
 
 def test_a_hidden_name_is_hidden_from_wildcards_as_in_glob() -> None:
-    patterns = Globs(["*", "?x", "[.]x", ".x", ".*", "\\.x"])
-    assert patterns.matching(".x") == [0, 1, 2, 3, 4, 5]
-    assert patterns.matching(".x", period=True) == [3, 4, 5]
+    patterns = [(glob,) for glob in ("*", "?x", "[.]x", ".x", ".*", "\\.x")]
+    assert Patterns(patterns).matching((".x",)) == [0, 1, 2, 3, 4, 5]
+    assert Patterns(patterns, period=True).matching((".x",)) == [3, 4, 5]
 
 
 @given(st.text())

@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from ipvsd.kernel.host import LinuxHost, normalise_root
+from ipvsd.kernel.host import LinuxHost
 from ipvsd.kernel.module_loader import Loader, LoadError
 from ipvsd.kernel.module_tree import Index
+from ipvsd.kernel.roots import normalise_root
 from ipvsd.model.types import MISSING, ModuleState, Unreadable
 from ipvsd.runtime.rootfs import UnreadableError
 from tests.fake_kernel import RELEASE

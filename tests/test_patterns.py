@@ -19,7 +19,7 @@ from ipvsd.config.schema import Config, SysctlSetting
 from ipvsd.kernel.host import LinuxHost
 from ipvsd.model.types import Exactly
 from ipvsd.sysctl.globs import Glob, numbers_of
-from ipvsd.sysctl.patterns import Patterns, Scope, matches, split
+from ipvsd.sysctl.patterns import Patterns, Scope, renumber, split
 from ipvsd.sysctl.sysctl_names import Path as Parts
 from tests.trees import make_tree, put
 
@@ -121,7 +121,7 @@ NUMBERED = st.lists(st.sampled_from("abcdef"), unique=True)
 def test_the_matches_of_some_patterns_are_those_of_all(
     every: list[str], some: list[str], lists: dict[str, set[str]]
 ) -> None:
-    found = matches(some, matches(every, lists))
+    found = renumber(renumber(lists, every), some)
     assert found.patterns == tuple(some)
     assert {key: set(names) for key, names in found.items()} == {
         key: lists.get(key, set()) if key in every else set() for key in some

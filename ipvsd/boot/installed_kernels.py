@@ -16,9 +16,10 @@ from ipvsd.config.schema import Config
 from ipvsd.decide import remedies
 from ipvsd.decide.health import obtainable
 from ipvsd.decide.planner import plan
-from ipvsd.kernel.host import LinuxHost, classify_root
+from ipvsd.kernel.host import LinuxHost
 from ipvsd.kernel.module_tree import ModuleTree, modprobe_d_stamps, stamp, version
 from ipvsd.kernel.module_tree import releases as trees
+from ipvsd.kernel.roots import classify_root
 from ipvsd.model.report import InstalledKernel
 from ipvsd.model.types import (
     MISSING,

@@ -20,7 +20,7 @@ from ipvsd.conflicts.modules_load import CMDLINE, DEBIAN_FILE, DIRECTORIES, line
 from ipvsd.conflicts.sysctl_d import from_command_line, simulate_systemd_sysctl, systemd_lines
 from ipvsd.decide import remedies
 from ipvsd.kernel import os_release
-from ipvsd.kernel.host import classify_root
+from ipvsd.kernel.roots import classify_root
 from ipvsd.model.types import Finding, Kernel, ModuleFinding, Plan, Policy, SysctlFinding
 from ipvsd.model.value_texts import listed, text_of
 from ipvsd.model.verdicts import ModuleVerdict, SysctlVerdict

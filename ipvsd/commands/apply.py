@@ -14,7 +14,8 @@ from ipvsd.commands.output import EX_CANNOT_TELL, print_errors, print_json, prin
 from ipvsd.config import config_files
 from ipvsd.config.schema import Config
 from ipvsd.decide.health import required
-from ipvsd.kernel.host import Host, LinuxHost, classify_root
+from ipvsd.kernel.host import Host, LinuxHost
+from ipvsd.kernel.roots import classify_root
 from ipvsd.model.report import InstalledKernel
 from ipvsd.model.types import Action, Finding, Kernel, ModuleFinding, Plan, RootKind, SysctlFinding
 from ipvsd.model.value_texts import text_of

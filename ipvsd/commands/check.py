@@ -14,8 +14,9 @@ from ipvsd.config.schema import Config
 from ipvsd.decide import remedies
 from ipvsd.decide.aggregate import by_pattern, reported
 from ipvsd.decide.health import assess
-from ipvsd.kernel.host import LinuxHost, classify_root
+from ipvsd.kernel.host import LinuxHost
 from ipvsd.kernel.ipvs_probe import probe
+from ipvsd.kernel.roots import classify_root
 from ipvsd.model import printable
 from ipvsd.model.report import Ipvs, Report
 from ipvsd.model.types import Kernel, Plan, RootKind, SysctlFinding

@@ -32,7 +32,7 @@ from ipvsd.doctor import (
 )
 from ipvsd.doctor.finding import Finding, Severity, by_severity, exit_code
 from ipvsd.doctor.observation import Facts
-from ipvsd.kernel.host import classify_root
+from ipvsd.kernel.roots import classify_root
 from ipvsd.kube_proxy import known_values
 from ipvsd.model import printable
 from ipvsd.model.report import Report

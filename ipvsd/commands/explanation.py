@@ -15,7 +15,8 @@ from ipvsd.conflicts.detection import ConflictReport, complies
 from ipvsd.conflicts.external_setting import Effect, ExternalSetting, Names, Program
 from ipvsd.decide import remedies
 from ipvsd.decide.health import tolerated, unreadable
-from ipvsd.kernel.host import LinuxHost, classify_root
+from ipvsd.kernel.host import LinuxHost
+from ipvsd.kernel.roots import classify_root
 from ipvsd.kube_proxy.known_values import INTERFACE as KUBE_IPVS
 from ipvsd.model.types import DesiredModule, RootKind
 from ipvsd.model.verdicts import ModuleVerdict

@@ -11,7 +11,7 @@ from ipvsd.commands.output import EX_CANNOT_TELL, print_json, print_lines
 from ipvsd.config import config_files
 from ipvsd.decide.health import required
 from ipvsd.decide.planner import without_followers
-from ipvsd.kernel.host import classify_root
+from ipvsd.kernel.roots import classify_root
 from ipvsd.model.types import Action, LoadModule, Plan, SysctlFinding
 from ipvsd.model.value_texts import text_of
 from ipvsd.sysctl.values import value_to_write

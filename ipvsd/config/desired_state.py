@@ -31,7 +31,7 @@ from ipvsd.model.types import (
 )
 from ipvsd.modprobe import kernel_names
 from ipvsd.sysctl import sysctl_names
-from ipvsd.sysctl.patterns import Patterns, Scope, matches
+from ipvsd.sysctl.patterns import Patterns, Scope, renumber
 
 
 class PatternRule(NamedTuple):
@@ -83,7 +83,7 @@ class PatternRules:
             self._index = Patterns(sysctl_names.globs(rule.wanted.key) or () for rule in self._rules)
         matching = 0
         for path in sysctl_names.paths(name):
-            matching |= self._index.mask(path)
+            matching |= self._index.matching_mask(path)
         number = self.last(name, matching)
         return None if number is None else self._rules[number].wanted
 
@@ -254,7 +254,7 @@ def _expand(
     So each sysctl takes one step, however many patterns match it.
     """
     named = {*(item.key for item in wanted), *(key for key in config.sysctls if not sysctl_names.is_pattern(key))}
-    index, found = PatternRules(rules), matches([rule.wanted.key for rule in rules], expanded)
+    index, found = PatternRules(rules), renumber(expanded, [rule.wanted.key for rule in rules])
     keys: dict[int, list[str]] = {}
     matched = 0
     for name, numbers in found.masks.items():

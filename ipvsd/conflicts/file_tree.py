@@ -6,7 +6,7 @@ import os
 from collections.abc import Collection, Mapping
 from typing import Optional
 
-from ipvsd.kernel.host import classify_root
+from ipvsd.kernel.roots import classify_root
 from ipvsd.model.types import RootKind
 from ipvsd.runtime import rootfs
 from ipvsd.sysctl import globs

@@ -17,7 +17,7 @@ from ipvsd.kernel.module_tree import Index
 from ipvsd.model.types import MISSING, TRANSIENT_ERRNOS, Kernel, ModuleState, Parameter, Reading, RootKind, Unreadable
 from ipvsd.runtime import rootfs
 from ipvsd.sysctl import sysctl_names, values
-from ipvsd.sysctl.patterns import Matches, Patterns, merged, split
+from ipvsd.sysctl.patterns import Matches, Patterns, merge, split
 
 if TYPE_CHECKING:
     from ipvsd.kernel.load_blockers import LoadBlockers
@@ -200,14 +200,13 @@ class LinuxHost:
         errors: list[tuple[int, OSError]] = []
         for path, mask in index.expand(self._names, errors):
             try:
-                exists = rootfs.is_file(self._live_root, _sysctl(path))
+                if rootfs.is_file(self._live_root, _sysctl(path)):
+                    found.append((sysctl_names.name(path), mask))
             except rootfs.UnreadableError as error:
                 errors.append((mask, error))
-            else:
-                found += [(sysctl_names.name(path), mask)] if exists else []
         if errors:
-            raise PartlyUnreadableError(*split(tuple(patterns), merged(found), errors))
-        return Matches(patterns, merged(found))
+            raise PartlyUnreadableError(*split(tuple(patterns), merge(found), errors))
+        return Matches(patterns, merge(found))
 
     def _names(self, path: sysctl_names.Path) -> Collection[str]:
         """Return the names in a directory under /proc/sys, one character for a byte."""
@@ -296,6 +295,10 @@ class LinuxHost:
 
 def _live_root(root: str) -> str:
     """Return the directory of /proc and /sys of a root's kernel, or one without content for an image."""
+    if root == "/":
+        return root
+    from ipvsd.kernel.roots import classify_root  # a daemon for / does not need it
+
     return os.devnull if classify_root(root) is RootKind.FIRST_BOOT else root  # a file has nothing below it
 
 
@@ -362,42 +365,3 @@ def _write_file(path: str, value: str) -> None:
         os.write(fd, value.encode() + b"\n")
     finally:
         os.close(fd)
-
-
-def normalise_root(root: str) -> str:
-    """Return "/" for every spelling of the root directory, such as `//` or `/usr/..`. Raises rootfs.UnreadableError."""
-    return "/" if os.path.realpath(root) == "/" and _mount_identity(root) == _mount_identity("/") else root
-
-
-def _mount_identity(path: str) -> Optional[str]:
-    """Return a text that identifies the mount of a path: /proc/PID/root of another namespace resolves to / as well."""
-    try:
-        opened = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    except OSError as error:
-        raise rootfs.UnreadableError(error.errno, error.strerror, path) from error
-    try:
-        return rootfs.text("/", f"proc/self/fdinfo/{opened}")
-    finally:
-        os.close(opened)
-
-
-def classify_root(root: str) -> RootKind:
-    """Return the kernel that applies to a root. Raises rootfs.UnreadableError.
-
-    The /proc of an image under construction belongs to the build machine. The release of that kernel then has no
-    modules in the image, and another release has.
-    """
-    if root == "/":
-        return RootKind.RUNNING_KERNEL
-    release = rootfs.text(root, "proc/sys/kernel/osrelease")
-    if release is None:
-        return RootKind.FIRST_BOOT
-    top, proc = rootfs.status(root, "."), rootfs.status(root, "proc")
-    mounted = top is not None and proc is not None and top.st_dev != proc.st_dev
-    if mounted and not _has_modules(root, release.strip()) and _has_modules(root):
-        return RootKind.FIRST_BOOT
-    return RootKind.OTHER_TREE
-
-
-def _has_modules(root: str, release: str = "") -> bool:
-    return any(rootfs.names(root, f"{place}/{release}") for place in ("lib/modules", "usr/lib/modules"))

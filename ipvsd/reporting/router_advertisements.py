@@ -12,7 +12,8 @@ from typing import Optional
 
 from ipvsd.conflicts.file_tree import FileTree
 from ipvsd.conflicts.sysctl_d import systemd_lines
-from ipvsd.kernel.host import LinuxHost, classify_root
+from ipvsd.kernel.host import LinuxHost
+from ipvsd.kernel.roots import classify_root
 from ipvsd.model.types import Plan, Policy, RootKind
 from ipvsd.model.value_texts import listed
 from ipvsd.sysctl import sysctl_names, values

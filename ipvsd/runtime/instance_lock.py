@@ -66,7 +66,7 @@ def _open_locked(root: str) -> int:
 
 def holder(descriptor: int) -> str:
     """Return the process that holds the lock. The text names no process if the file cannot be read."""
-    holder = ""
+    number = ""
     with contextlib.suppress(OSError):
-        holder = os.pread(descriptor, 20, 0).decode("ascii", "replace").strip()
-    return f"process {holder}" if holder.isdecimal() else "another process"
+        number = os.pread(descriptor, 20, 0).decode("ascii", "replace").strip()
+    return f"process {number}" if number.isdecimal() else "another process"

@@ -13,7 +13,7 @@ from ipvsd.sysctl.globs import STAR, Token, mask, tokens
 
 
 class GlobAutomaton:
-    """Globs with numbers below `size`. Several globs can have one number, and one glob can have several."""
+    """Globs with numbers below `size`. A glob can have several numbers, but no two globs have one in common."""
 
     def __init__(self, globs: Iterable[tuple[str, Sequence[int]]], size: int, length: int) -> None:
         """No name has more than `length` characters. Longer globs take neither time nor memory."""

@@ -120,14 +120,11 @@ class Globs:
                 self._by_text.setdefault(glob.literal, []).append((number, glob))
         self._lengths = sorted({len(text) for text in self._by_text} - {0})
 
-    def matching(self, name: str, period: bool = False) -> list[int]:
-        """Return the numbers of the matching patterns, in order. With `period`, a leading dot must match literally."""
+    def matching(self, name: str) -> list[int]:
+        """Return the numbers of the matching patterns, in order."""
         found = list(self._exact.get(name, ()))
-        hidden = period and name.startswith(".")
         for text in self._texts(name):
-            for number, glob in self._by_text.get(text, ()):
-                if (glob.hidden or not hidden) and glob.matches(name):
-                    found.append(number)
+            found += (number for number, glob in self._by_text.get(text, ()) if glob.matches(name))
         return sorted(found)
 
     def _texts(self, name: str) -> Collection[str]:
@@ -143,9 +140,9 @@ def mask(numbers: Collection[int]) -> int:
     return int.from_bytes(buffer, "little")
 
 
-def numbers_of(mask: int) -> list[int]:
+def numbers_of(bits: int) -> list[int]:
     """Return the numbers of the set bits, in order."""
-    return [bit.start() for bit in re.finditer("1", f"{mask:b}"[::-1])]
+    return [bit.start() for bit in re.finditer("1", f"{bits:b}"[::-1])]
 
 
 def has_wildcard(pattern: str) -> bool:

@@ -21,26 +21,26 @@ _FEW_GLOBS = 8
 # Literal names of one part, up to which each is tried. For more, the directory is listed.
 _FEW_NAMES = 32
 _FEW_NUMBERS = 16  # patterns with one literal name, up to which its mask is not kept
-_CACHED = 4096  # names of one part whose masks are kept
+_MAX_CACHED = 4096  # names of one part whose masks are kept
 
 
 class _Part:
     """The globs of one part of all patterns."""
 
-    __slots__ = ("_automata", "_cache", "_count", "_few", "_long", "_period", "exact", "wild")
+    __slots__ = ("_automata", "_cache", "_glob_masks", "_name_masks", "_period", "_size", "exact", "wild")
 
     def __init__(self, period: bool) -> None:
         self._period = period
         self.exact: dict[str, list[int]] = {}  # the numbers of the patterns by name
         self.wild: dict[str, list[int]] = {}  # and by glob
-        self._long: dict[str, int] = {}  # the masks of names that many patterns have
-        self._few: Optional[list[tuple[Glob, int]]] = None
-        self._count = 0
+        self._name_masks: dict[str, int] = {}  # the masks of names that many patterns have
+        self._glob_masks: Optional[list[tuple[Glob, int]]] = None
+        self._size = 0
         self._automata: dict[int, GlobAutomaton] = {}
         self._cache: dict[str, int] = {}
 
     def add(self, text: str, number: int) -> None:
-        self._count = number + 1
+        self._size = number + 1
         if text in self.wild:
             self.wild[text].append(number)
         elif not has_wildcard(text):
@@ -59,23 +59,23 @@ class _Part:
         numbers = self.exact.get(name, ())
         if len(numbers) <= _FEW_NUMBERS:
             return sum(1 << number for number in numbers)
-        if name not in self._long:  # few names are in many patterns, so their masks take little memory
-            self._long[name] = mask(numbers)
-        return self._long[name]
+        if name not in self._name_masks:  # few names are in many patterns, so their masks take little memory
+            self._name_masks[name] = mask(numbers)
+        return self._name_masks[name]
 
     def _globs_matching(self, name: str) -> int:
         hidden = self._period and name.startswith(".")
         if len(self.wild) > _FEW_GLOBS:
-            return self._of_many(name, hidden)
-        if self._few is None:
-            self._few = [(Glob(text), mask(numbers)) for text, numbers in self.wild.items()]
+            return self._automaton_matching(name, hidden)
+        if self._glob_masks is None:
+            self._glob_masks = [(Glob(text), mask(numbers)) for text, numbers in self.wild.items()]
         found = 0
-        for glob, numbers in self._few:
+        for glob, numbers in self._glob_masks:
             if (glob.hidden or not hidden) and glob.matches(name):
                 found |= numbers
         return found
 
-    def _of_many(self, name: str, hidden: bool) -> int:
+    def _automaton_matching(self, name: str, hidden: bool) -> int:
         found = self._cache.get(name)
         if found is None:
             from ipvsd.sysctl.glob_automaton import GlobAutomaton  # not for the patterns of the profiles
@@ -84,8 +84,8 @@ class _Part:
             bits = max(4, len(name).bit_length())
             automaton = self._automata.get(bits)
             if automaton is None:
-                automaton = self._automata[bits] = GlobAutomaton(self.wild.items(), self._count, (1 << bits) - 1)
-            if len(self._cache) >= _CACHED:
+                automaton = self._automata[bits] = GlobAutomaton(self.wild.items(), self._size, (1 << bits) - 1)
+            if len(self._cache) >= _MAX_CACHED:
                 self._cache.clear()
             found = self._cache[name] = automaton.matching(name, hidden)
         return found
@@ -105,7 +105,7 @@ class Patterns:
                 part.add(text, number)
         self._of_length = {length: mask(numbers) for length, numbers in by_length.items()}
 
-    def mask(self, path: Path) -> int:
+    def matching_mask(self, path: Path) -> int:
         """Return the mask of the matching patterns."""
         found = self._of_length.get(len(path), 0)
         for part, name in zip(self._parts, path):
@@ -116,11 +116,11 @@ class Patterns:
 
     def matching(self, path: Path) -> list[int]:
         """Return the numbers of the matching patterns, in order."""
-        return numbers_of(self.mask(path))
+        return numbers_of(self.matching_mask(path))
 
     def last(self, path: Path) -> Optional[int]:
         """Return the highest number of a matching pattern, or None."""
-        found = self.mask(path)
+        found = self.matching_mask(path)
         return found.bit_length() - 1 if found else None
 
     def expand(
@@ -181,8 +181,8 @@ class Matches(Mapping[str, Sequence[str]]):
         return len(self.patterns)
 
 
-def merged(found: Iterable[tuple[str, int]]) -> Mapping[str, int]:
-    """Return the masks by sysctl, of which each can have several. Equal masks are stored once."""
+def merge(found: Iterable[tuple[str, int]]) -> Mapping[str, int]:
+    """Return one mask for each sysctl, which can occur several times. Equal masks are stored once."""
     masks: dict[str, int] = {}
     known: dict[int, int] = {}
     for name, numbers in found:
@@ -203,8 +203,8 @@ def split(
     return Matches(patterns, {name: of & ~failed for name, of in masks.items()}), found
 
 
-def matches(patterns: Sequence[str], found: Mapping[str, Collection[str]]) -> Matches:
-    """Return the matches of these patterns, numbered in this order, which should be that of `found`."""
+def renumber(found: Mapping[str, Collection[str]], patterns: Sequence[str]) -> Matches:
+    """Return the matches of these patterns, numbered in this order. The same order as in `found` takes least time."""
     wanted = set(patterns)
     if isinstance(found, Matches) and tuple(filter(wanted.__contains__, found.patterns)) == tuple(patterns):
         others = [number for number, pattern in enumerate(found.patterns) if pattern not in wanted]

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from ipvsd.kernel.host import normalise_root
+from ipvsd.kernel.roots import normalise_root
 from tests.boots import make_image
 from tests.fake_kernel import RELEASE
 from tests.trees import enable
