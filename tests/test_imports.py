@@ -121,6 +121,8 @@ def test_the_daemon_imports_nothing_early_that_it_needs_later(module: str, unnee
     code = f"""
 import sys, ipvsd.cli, ipvsd.daemon.{module}
 from ipvsd.config.parser import parse
+from ipvsd.kernel.host import LinuxHost
+LinuxHost('/')
 parse([("ipvsd.yaml", open("packaging/ipvsd.yaml", "rb").read())])
 print(*(name for name in {unneeded} if name in sys.modules))
 """

@@ -4,7 +4,8 @@ A connection that waits for its next request (keep-alive) is closed after IDLE s
 its slot. Otherwise, the timeout of a request starts when its connection is accepted, or at its first byte. If no slot
 is free, the server closes the oldest connection of the address that has the most, but gives each connection GRACE
 seconds to send its request. Meanwhile, new connections wait in the kernel's queue. With TLS, each step of a handshake
-has this time, and a client that sent a step as a whole is closed after those that send single bytes or nothing.
+has this time, and a client that sent a step as a whole is closed after those that send single bytes or nothing. So
+is a client whose password waits for verification.
 
 All clients on loopback share one address, so old connections must not keep new ones out.
 """
