@@ -442,6 +442,18 @@ def test_a_node_without_programs_that_read_rules_is_healthy(tree: Path) -> None:
     assert line.startswith("no problem found: ready: ")
 
 
+def test_chains_of_a_program_that_hangs_are_not_checked(tree: Path) -> None:
+    with serving(answers()) as port:
+        put_kube_proxy(tree, port)
+        hanging = {"/usr/sbin/xtables-nft-multi": Output(None, b"*nat\n")}
+        found = doctor.diagnose(str(tree), Config(), http_client.get, programs(hanging))
+
+    assert found is not None
+    assert [reason.rpartition(": ")[2] for reason in found.facts.unchecked] == [
+        f"/usr/sbin/xtables-nft-multi {family}-save took more than 10 s" for family in ("iptables", "ip6tables")
+    ]
+
+
 def test_a_director_fills_the_table_by_itself(tree: Path) -> None:
     put_process(tree, 9, "keepalived", ["keepalived"])
     put_kube_proxy(tree, config="mode: nftables\n")
