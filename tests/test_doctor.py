@@ -442,6 +442,18 @@ def test_a_node_without_programs_that_read_rules_is_healthy(tree: Path) -> None:
     assert line.startswith("no problem found: ready: ")
 
 
+def test_chains_of_a_program_that_hangs_are_not_checked(tree: Path) -> None:
+    with serving(answers()) as port:
+        put_kube_proxy(tree, port)
+        hanging = {"/usr/sbin/xtables-nft-multi": Output(None, b"*nat\n")}
+        found = doctor.diagnose(str(tree), Config(), http_client.get, programs(hanging))
+
+    assert found is not None
+    assert [reason.rpartition(": ")[2] for reason in found.facts.unchecked] == [
+        f"/usr/sbin/xtables-nft-multi {family}-save took more than 10 s" for family in ("iptables", "ip6tables")
+    ]
+
+
 def test_a_director_fills_the_table_by_itself(tree: Path) -> None:
     put_process(tree, 9, "keepalived", ["keepalived"])
     put_kube_proxy(tree, config="mode: nftables\n")
@@ -568,6 +580,12 @@ def test_firewalld_is_a_finding_only_if_its_settings_are_harmful(tree: Path) -> 
 
     put(tree, "etc/firewalld/zones/public.xml", '<zone><source address="10.0.0.0/8"/></zone>')
     assert [(item.id, item.severity) for item in examine(tree)] == [("firewalld_runs", Severity.WARNING)]
+
+    connection = "etc/NetworkManager/system-connections/cni0.nmconnection"
+    put(tree, connection, "[connection]\nid=cni0\nzone=trusted\n")  # as by firewall-cmd --change-interface
+    assert examine(tree) == []
+    put(tree, connection, "[connection]\nid=cni0\nzone=public\n")
+    assert examine(tree) != []
 
     trusted = '<?xml version="1.0"?>\n<zone target="ACCEPT">\n  <source address="10.244.0.0/16"/>\n</zone>\n'
     put(tree, "etc/firewalld/zones/trusted.xml", trusted)

@@ -51,6 +51,8 @@ def read_chains(root: str, kernel: Kernel, run: Run) -> RuleSets:
             if output.code:
                 unchecked.append(f"the chains of {family}: {' '.join(command)} exited {output.code}")
                 continue
+            if output.code is None and len(output.text) < _MAX_SAVED:
+                unchecked.append(f"the chains of {family}: {' '.join(command)} took more than {_SECONDS:g} s")
             found = remains.iptables_chains(output.text.decode("utf-8", "replace"))
             chains += [(" ".join(command), found)] if found else []
     return RuleSets(chains, (), unchecked, missing)
