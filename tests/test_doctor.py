@@ -581,6 +581,12 @@ def test_firewalld_is_a_finding_only_if_its_settings_are_harmful(tree: Path) -> 
     put(tree, "etc/firewalld/zones/public.xml", '<zone><source address="10.0.0.0/8"/></zone>')
     assert [(item.id, item.severity) for item in examine(tree)] == [("firewalld_runs", Severity.WARNING)]
 
+    connection = "etc/NetworkManager/system-connections/cni0.nmconnection"
+    put(tree, connection, "[connection]\nid=cni0\nzone=trusted\n")  # as by firewall-cmd --change-interface
+    assert examine(tree) == []
+    put(tree, connection, "[connection]\nid=cni0\nzone=public\n")
+    assert examine(tree) != []
+
     trusted = '<?xml version="1.0"?>\n<zone target="ACCEPT">\n  <source address="10.244.0.0/16"/>\n</zone>\n'
     put(tree, "etc/firewalld/zones/trusted.xml", trusted)
     put(tree, "etc/firewalld/firewalld.conf", "CleanupModulesOnExit=no\n")

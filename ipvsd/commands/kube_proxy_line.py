@@ -1,4 +1,4 @@
-"""One line about the running kube-proxy, for `check` and `status`."""
+"""One line about the running kube-proxy, for `check`, `status` and `doctor`."""
 
 from __future__ import annotations
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from ipvsd.conflicts.external_setting import Effect, ExternalSetting, Program
@@ -42,7 +42,8 @@ def findings(facts: InterfaceFacts, settings: Sequence[ExternalSetting], ipvs: b
             "firewalld runs on this node, and trusts neither the pods nor the services",
             (
                 "firewalld is a running process",
-                'no zone in /etc/firewalld/zones with target="ACCEPT" has a source or an interface',
+                'no zone in /etc/firewalld/zones with target="ACCEPT" has a source or an interface, and no connection '
+                "of NetworkManager has such a zone",
             ),
             "firewalld rejects forwarded packets of zones that it does not trust, and packets to node ports",
             "run 'firewall-cmd --permanent --zone=trusted --add-source=POD_CIDR' and 'firewall-cmd --reload', or "
@@ -79,13 +80,19 @@ _MEMBER = re.compile(r"<(?:source|interface)\b")
 _COMMENT = re.compile(r"<!--.*?(?:-->|\Z)", re.DOTALL)
 
 
-def firewalld_trusts(configuration: str, zones: Mapping[str, str]) -> bool:
+_CONNECTION_ZONE = re.compile(r"^[ \t]*(?:zone|ZONE)[ \t]*=[ \t]*[\"']?([^\s\"']+)", re.MULTILINE)
+
+
+def firewalld_trusts(configuration: str, zones: Mapping[str, str], connections: Iterable[str] = ()) -> bool:
     """Return whether firewalld accepts the packets of some network or interface (firewalld.zones(5)).
 
     `configuration` is the text of firewalld.conf, and `zones` are the files in /etc/firewalld/zones by their names.
-    The networks of the pods are unknown here, so any one counts.
+    `connections` are the files of NetworkManager, into which firewall-cmd writes the zone of an interface that
+    NetworkManager manages. The networks of the pods are unknown here, so any one counts.
     """
     default = re.search(r"(?m)^[ \t]*DefaultZone\s*=\s*(\S+)", configuration)
     texts = {name.removesuffix(".xml"): _COMMENT.sub("", text) for name, text in zones.items()}
     accepting = {name for name, text in texts.items() if _ACCEPTS.search(text)} | {"trusted"}
-    return bool(default and default[1] in accepting) or any(_MEMBER.search(texts.get(name, "")) for name in accepting)
+    chosen = {name for text in connections for name in _CONNECTION_ZONE.findall(text)}
+    chosen |= {default[1]} if default else set()
+    return not accepting.isdisjoint(chosen) or any(_MEMBER.search(texts.get(name, "")) for name in accepting)

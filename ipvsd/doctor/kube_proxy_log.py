@@ -53,7 +53,7 @@ def running(proxy: KubeProxy, log: Log, logged: Optional[LoggedError], last_erro
     As soon as it answers, an error of its start no longer counts.
     """
     counts = logged is not None and (proxy.silent or not logged.known.fatal)
-    # Before 1.26, kube-proxy also reports so that its configuration sets no mode, and runs.
+    # Before 1.26, kube-proxy also logs this line if its configuration sets no mode, and runs.
     usual = logged is not None and logged.known.id == "mode_unknown"
     if logged is not None and counts and not (usual and proxy.settings.requested_mode in known_values.MODES):
         yield _explained(log, logged, f"kube-proxy logs an error: {logged.known.section}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Optional
 
@@ -37,6 +37,7 @@ from ipvsd.sysctl.values import integer
 
 _AUDIT_LOG = "var/log/audit/audit.log"
 _FIREWALLD_CONF, _ZONES = "etc/firewalld/firewalld.conf", "etc/firewalld/zones"
+_CONNECTIONS, _IFCFG = "etc/NetworkManager/system-connections", "etc/sysconfig/network-scripts"
 _MAX_LOG = 1 << 20  # bytes
 _MAX_LINES = 4000
 _SECONDS = 10.0
@@ -224,17 +225,29 @@ class _Observer:
         return InterfaceFacts(managers, firewalld)
 
     def _firewalld_distrusts(self) -> bool:
-        """Return whether no zone of firewalld trusts anything. Without permission to read them, that is unknown."""
+        """Return whether no zone of firewalld trusts anything. Without permission to read a file, that is unknown."""
         try:
-            names = [name for name in rootfs.listing(self._root, _ZONES) if name.endswith(".xml")]
-        except (FileNotFoundError, NotADirectoryError):
-            names = []
-        except OSError as error:
-            self._missed(f"/{_ZONES}: {error.strerror}")
+            zones = self._texts(_ZONES, suffix=".xml")
+            connections = (self._texts(_CONNECTIONS, suffix=".nmconnection"), self._texts(_IFCFG, prefix="ifcfg-"))
+            configuration = rootfs.text(self._root, _FIREWALLD_CONF) or ""
+        except rootfs.UnreadableError as error:
+            self._missed(f"the zones of firewalld: {error}")
             return False
-        texts = {path: self._text(path) for path in (_FIREWALLD_CONF, *(f"{_ZONES}/{name}" for name in sorted(names)))}
-        zones = {path.rpartition("/")[2]: text or "" for path, text in texts.items() if path != _FIREWALLD_CONF}
-        return not interfaces.firewalld_trusts(texts[_FIREWALLD_CONF] or "", zones)
+        except OSError as error:
+            self._missed(f"the zones of firewalld: {error.strerror}")
+            return False
+        return not interfaces.firewalld_trusts(
+            configuration, zones, (text for texts in connections for text in texts.values())
+        )
+
+    def _texts(self, directory: str, prefix: str = "", suffix: str = "") -> Mapping[str, str]:
+        """Return the files in a directory by their names. Raises OSError and UnreadableError."""
+        try:
+            names = sorted(rootfs.listing(self._root, directory))
+        except (FileNotFoundError, NotADirectoryError):
+            return {}
+        names = [name for name in names if name.startswith(prefix) and name.endswith(suffix)]
+        return {name: rootfs.text(self._root, f"{directory}/{name}") or "" for name in names}
 
     def _daemon(self) -> DaemonFacts:
         try:
