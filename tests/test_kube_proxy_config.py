@@ -506,6 +506,13 @@ def test_a_hostile_text_takes_linear_time(text: str) -> None:
     assert time.process_time() - begun < 3.0
 
 
+@pytest.mark.parametrize(
+    "option", ["--feature-gates=$(GATES)", "--nodeport-addresses=$A --nodeport-addresses=10.0.0.0/8"]
+)
+def test_a_variable_as_a_list_is_unknown(option: str) -> None:
+    assert found(f"--proxy-mode=ipvs {option}\n") == []
+
+
 def test_the_effects() -> None:
     effects = {
         f"{HEAD}mode: x\n": Effect.EXITS,

@@ -174,11 +174,11 @@ def _value(settings: Settings, option: GivenOption, known: Option) -> None:
         settings.reject(setting, found.problem, EXITS_PARSING, found.correction)
         return
     before = settings.known.get(path)
-    if known.type is Type.STRINGS and before:
-        found = (*before.value, *found)
+    if known.type is Type.STRINGS and before:  # without one of the values, the whole list is unknown
+        found = None if found is None or before.value is None else (*before.value, *found)
     settings.known[path] = Setting(path, known.name, option.source, option.start, found, option=option)
     if known.type is Type.SWITCHES:
-        for name, on in found.items():
+        for name, on in (found or {}).items():
             inner = f"{path}.{name}"
             settings.known[inner] = Setting(
                 inner, f"{known.name}.{name}", option.source, option.start, on, option=option
