@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fnmatch
 import os
 import re
 import time
@@ -228,8 +227,8 @@ class _Observer:
     def _firewalld_distrusts(self) -> bool:
         """Return whether no zone of firewalld trusts anything. Without permission to read a file, that is unknown."""
         try:
-            zones = self._texts(_ZONES, "*.xml")
-            connections = (self._texts(_CONNECTIONS, "*.nmconnection"), self._texts(_IFCFG, "ifcfg-*"))
+            zones = self._texts(_ZONES, suffix=".xml")
+            connections = (self._texts(_CONNECTIONS, suffix=".nmconnection"), self._texts(_IFCFG, prefix="ifcfg-"))
             configuration = rootfs.text(self._root, _FIREWALLD_CONF) or ""
         except rootfs.UnreadableError as error:
             self._missed(f"the zones of firewalld: {error}")
@@ -241,12 +240,13 @@ class _Observer:
             configuration, zones, (text for texts in connections for text in texts.values())
         )
 
-    def _texts(self, directory: str, pattern: str) -> Mapping[str, str]:
+    def _texts(self, directory: str, prefix: str = "", suffix: str = "") -> Mapping[str, str]:
         """Return the files in a directory by their names. Raises OSError and UnreadableError."""
         try:
-            names = sorted(fnmatch.filter(rootfs.listing(self._root, directory), pattern))
+            names = sorted(rootfs.listing(self._root, directory))
         except (FileNotFoundError, NotADirectoryError):
             return {}
+        names = [name for name in names if name.startswith(prefix) and name.endswith(suffix)]
         return {name: rootfs.text(self._root, f"{directory}/{name}") or "" for name in names}
 
     def _daemon(self) -> DaemonFacts:
