@@ -55,6 +55,7 @@ def test_an_action_that_is_still_planned_without_an_error_has_failed() -> None:
     [
         pytest.param(Outcome(WRITE, "Operation not permitted", 1), 101.0, id="failed"),
         pytest.param(Outcome(WRITE, kept=False), 160.0, id="not kept by the kernel, retried only at a resync"),
+        pytest.param(Outcome(WRITE, kept=None), 101.0, id="of an interface that disappeared, and returned"),
         pytest.param(Outcome(WRITE, kept=True), 100.0, id="overwritten by another program, which is not a failure"),
     ],
 )

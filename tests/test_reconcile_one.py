@@ -8,7 +8,9 @@ from typing import Callable, Optional
 
 import pytest
 
-from ipvsd.model.types import LoadModule, WriteParameter, WriteSysctl
+from ipvsd.decide.backoff import FIRST_PAUSE
+from ipvsd.model.types import MISSING, LoadModule, Reading, SysctlFinding, WriteParameter, WriteSysctl
+from ipvsd.model.verdicts import SysctlVerdict
 from ipvsd.reconcile.reconciler import LONGEST, LULL, MOST, STORED
 from tests.fake_kernel import FORWARD, FakeKernel
 from tests.reconciling import Node, started
@@ -18,6 +20,11 @@ CONNTRACK, NODEST = "net.ipv4.vs.conntrack", "net.ipv4.vs.expire_nodest_conn"
 
 
 TEXT = "sysctls: {net.ipv4.ip_forward: 1}"
+
+
+def _finding(node: Node, name: str) -> SysctlFinding:
+    """Reconcile all items, and return the finding of one."""
+    return next(finding for finding in node.round().after.sysctls if finding.name == name)
 
 
 @pytest.fixture
@@ -91,6 +98,28 @@ def test_a_module_that_cannot_be_loaded_now_is_left_to_a_reconciliation_of_all_i
     node.kernel.broken = broken
     assert not node.event("ip_vs_sh")
     assert node.at_once() == []
+
+
+def test_the_write_to_an_interface_that_disappeared_is_no_failure_of_the_next_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    link = "net.ipv4.conf.eth7.forwarding"
+    node = started("profiles: []\nsysctls: {net.ipv4.conf.*.forwarding: 1}")
+    kernel, read = node.kernel, node.kernel.read_sysctl
+    kernel.values[link] = "0"
+
+    def replaced(key: str) -> Reading:
+        """Return nothing after the write. At the next observation, another interface has the name."""
+        if kernel.values.get(link) == "1" and key == link:
+            kernel.values[link] = "0"
+            return MISSING
+        return read(key)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(kernel, "read_sysctl", replaced)
+        assert _finding(node, link).verdict is SysctlVerdict.NONCOMPLIANT
+    node.loop.wait(FIRST_PAUSE)
+    assert _finding(node, link).compliant
 
 
 def test_an_observed_item_is_never_written() -> None:

@@ -335,12 +335,13 @@ class Plan(NamedTuple):
 class Outcome(NamedTuple):
     """The result of one action. The absence of an error is no proof.
 
-    `built_for` is the kernel release of a rejected module. `kept` means that a written value was read back at once; if
-    it differs later, another program wrote it.
+    `built_for` is the kernel release of a rejected module. `kept` is True if a written value was read back at once; if
+    it differs later, another program wrote it. It is False if another value was read, and None if there was none: the
+    sysctl disappeared with its interface or is unreadable.
     """
 
     action: Action
     error: str = ""
     errno: int = 0
     built_for: str = ""
-    kept: bool = False
+    kept: Optional[bool] = None

@@ -195,13 +195,15 @@ def act(host: Host, action: Action) -> Outcome:
     return Outcome(action)
 
 
-def _kept(host: Host, action: WriteSysctl) -> bool:
-    """Write a value until a read confirms it, and return whether one did. An unreadable sysctl is written once."""
+def _kept(host: Host, action: WriteSysctl) -> Optional[bool]:
+    """Write a value until a read confirms it, and return whether one did, or None if there is nothing to read."""
     for _ in range(_WRITES):
         host.write_sysctl(action.name, action.value)
         now = host.read_sysctl(action.name)
-        if not isinstance(now, str) or values.equivalent(action.name, now, action.value):
-            return isinstance(now, str)
+        if not isinstance(now, str):
+            return None
+        if values.equivalent(action.name, now, action.value):
+            return True
     return False
 
 
@@ -258,6 +260,8 @@ def _explain_sysctl(finding: SysctlFinding, failure: Optional[Failure]) -> Sysct
     action = failure and failure.outcome.action
     if not failure or finding.verdict is not SysctlVerdict.NONCOMPLIANT or not isinstance(action, WriteSysctl):
         return finding
+    if failure.outcome.kept is None and not failure.outcome.error and not isinstance(action, WriteParameter):
+        return finding  # the written sysctl disappeared, and this is a new one
     verdict, remedy = SysctlVerdict.NOT_KEPT, remedies.NOT_KEPT
     evidence = f"wrote {action.value!r}, reads back {finding.actual!r}"
     if failure.outcome.error:
