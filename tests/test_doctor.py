@@ -167,7 +167,7 @@ def test_a_changed_configuration_needs_a_restart(tree: Path) -> None:
 
 
 @pytest.mark.parametrize("scheduler", ["mh", "round-robin"])
-def test_an_unavailable_scheduler_comes_before_its_effect(scheduler: str, tmp_path: Path) -> None:
+def test_an_unavailable_scheduler_replaces_its_effect(scheduler: str, tmp_path: Path) -> None:
     without = [name for name in DEPENDS if name != "ip_vs_mh"]
     tree = make_tree(tmp_path, live=[name for name in LIVE if name != "ip_vs_mh"], shipped=without)
     put(tree, "usr/sbin/ipset", "")
@@ -177,6 +177,7 @@ def test_an_unavailable_scheduler_comes_before_its_effect(scheduler: str, tmp_pa
     found = examine(tree, answers(mode="iptables", scheduler=scheduler))
 
     assert first(found) == "scheduler_unavailable"
+    assert "mode_mismatch" not in [item.id for item in found]
 
 
 def test_an_empty_table(tree: Path) -> None:
@@ -553,6 +554,19 @@ def test_the_table_of_connections(count: int, expected: str, tree: Path) -> None
     put_sysctl(tree, "net.netfilter.nf_conntrack_count", str(count))
 
     assert first(examine(tree)) == expected
+
+
+def test_the_fix_names_the_file_whose_setting_takes_effect(tree: Path) -> None:
+    key = "net.netfilter.nf_conntrack_max"
+    put_sysctl(tree, "net.netfilter.nf_conntrack_count", "262000")
+    text = f"scheduler: sed\nsysctls: {{{key}: false}}\n"
+    config = parse([("/etc/ipvsd/conf.d/x.yaml", text.encode())])
+
+    full, differs = examine(tree, answers(), config)
+
+    assert (full.id, differs.id) == ("conntrack_full", "configurations_differ")
+    assert "instead of the setting in /etc/ipvsd/conf.d/x.yaml:2, and run" in full.fix
+    assert "write 'scheduler: rr' instead of the setting in /etc/ipvsd/conf.d/x.yaml:1, and run" in differs.fix
 
 
 SELINUX = (

@@ -183,7 +183,7 @@ def test_chains_of_ipvs_mode_are_not_remains() -> None:
 
 
 def test_a_table_that_was_full() -> None:
-    (found,) = conntrack.findings(ConntrackFacts(10, 1000, ["nf_conntrack: table full, dropping packet"]))
+    (found,) = conntrack.findings(ConntrackFacts(10, 1000, ["nf_conntrack: table full, dropping packet"]), Config())
 
     assert found.summary == "the table of tracked connections was full since the boot (now 1%)"
 

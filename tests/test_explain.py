@@ -257,6 +257,13 @@ def test_an_unmanaged_item_is_shown_as_well(tree: Path, capsys: Output, name: st
     assert out.startswith(f"{first}\n")
 
 
+def test_the_setting_that_removes_an_item_is_named(tree: Path, capsys: Output) -> None:
+    put(tree, "etc/ipvsd/conf.d/x.yaml", "sysctls:\n  net.ipv4.ip_forward: false\nmodules: {ip_vs_ftp: false}\n")
+    for name, line in (("net.ipv4.ip_forward", 2), ("ip_vs_ftp", 3)):
+        out = " ".join(run(capsys, tree, name)[1].split())
+        assert f"/etc/ipvsd/conf.d/x.yaml:{line}: ipvsd does not manage {name}, because its setting is 'false'" in out
+
+
 @pytest.mark.parametrize(
     ("config", "name", "told"),
     [

@@ -109,7 +109,7 @@ def diagnose(root: str, config: Config, get: Optional[Get] = None, run: Optional
         *daemon.findings(facts.daemon),
         *interfaces.findings(facts.interface, predicted.settings, ipvs),
         *remains.findings(facts.remains),
-        *conntrack.findings(facts.conntrack),
+        *conntrack.findings(facts.conntrack, config),
         *denials.findings(facts.denials),
         *boot.files(predicted, plan),
         *boot.kernels(installed, found.kernel.release),

@@ -122,7 +122,7 @@ def explain(root: str, config: Config, name: str) -> Explanation:
         kernel.release,
         boot.unit,
         unusable,
-        router_advertisements.notes_of_tree(root, plan, subject.names),
+        (*_dropped(subject, config), *router_advertisements.notes_of_tree(root, plan, subject.names)),
     )
 
 
@@ -143,6 +143,13 @@ def _after(boot: next_boot.Boot, subject: Subject) -> Subject:
         live = ModuleVerdict.LIVE.value if line else subject.actual
         return replace(subject, actual=live, evidence=f"{line} loads the module" if line else next_boot.NOT_LOADED)
     return subject
+
+
+def _dropped(subject: Subject, config: Config) -> Iterator[str]:
+    """Yield the setting because of which an item is not managed."""
+    setting = config.sysctls.get(subject.name) or config.modules.get(subject.name)
+    if setting is not None and setting.dropped and subject.finding is None:
+        yield f"{setting.origin}: ipvsd does not manage {subject.name}, because its setting is 'false'"
 
 
 def _reasons(subject: Subject, config: Config) -> Iterator[tuple[str, str]]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple, Optional
 
-from ipvsd.doctor import sections
+from ipvsd.config.schema import Config
+from ipvsd.doctor import own_setting, sections
 from ipvsd.doctor.finding import Finding, Severity
 
 # Prometheus' node-mixin warns at 75 % (NodeHighNumberConntrackEntriesUsed in node_exporter's docs/node-mixin).
@@ -23,7 +24,7 @@ class ConntrackFacts(NamedTuple):
     messages: Sequence[str] = ()
 
 
-def findings(facts: ConntrackFacts) -> Iterator[Finding]:
+def findings(facts: ConntrackFacts, config: Config) -> Iterator[Finding]:
     """Yield a table that is nearly full, or was full since the boot."""
     used = facts.entries / facts.maximum if facts.entries is not None and facts.maximum else 0.0
     if used < NEARLY_FULL and not facts.messages:
@@ -31,6 +32,7 @@ def findings(facts: ConntrackFacts) -> Iterator[Finding]:
     evidence = [f"net.netfilter.nf_conntrack_count = {facts.entries}", f"{_MAX} = {facts.maximum}"]
     wanted = max(131072, 2 * (facts.maximum or 0))
     full = used >= FULL
+    setting = config.sysctls.get(_MAX)
     summary = f"the table of tracked connections is {used:.0%} full"
     if used < NEARLY_FULL:
         summary = f"the table of tracked connections was full since the boot (now {used:.0%})"
@@ -40,7 +42,6 @@ def findings(facts: ConntrackFacts) -> Iterator[Finding]:
         summary,
         (*evidence, *facts.messages[-1:]),
         "the kernel drops new connections if the table is full",
-        f"write 'sysctls: {{{_MAX}: {{atLeast: {wanted}}}}}' in /etc/ipvsd/ipvsd.yaml, and run "
-        "'systemctl reload ipvsd'",
+        own_setting.written(f"sysctls: {{{_MAX}: {{atLeast: {wanted}}}}}", setting.origin if setting else ""),
         sections.TABLE_FULL,
     )

@@ -11,7 +11,7 @@ from ipvsd.config.schema import Config
 from ipvsd.discovery.log_reader import NO_LOG, Log
 from ipvsd.discovery.processes import Kind, Process
 from ipvsd.discovery.running import KubeProxy, is_table_lost
-from ipvsd.doctor import kube_proxy_log, sections
+from ipvsd.doctor import kube_proxy_log, own_setting, sections
 from ipvsd.doctor.finding import Finding, Severity
 from ipvsd.kernel.virtual_services import Table
 from ipvsd.kube_proxy import known_values, log_errors, node_comparison
@@ -48,12 +48,12 @@ def findings(facts: ProxyFacts, config: Config) -> Iterator[Finding]:
         yield _elsewhere(proxy)
         return
     wanted = proxy.settings.requested_mode
-    changed = list(_changed(proxy))
-    yield from changed
+    causes = list(_changed(proxy))
     if known_values.IPVS in (wanted, proxy.mode):
-        yield from _scheduler(facts, proxy)
-    if not any(found.severity is Severity.ERROR for found in changed):
-        yield from _mode(facts, proxy, config)
+        causes += _scheduler(facts, proxy)
+    yield from causes
+    if not any(found.severity is Severity.ERROR for found in causes):
+        yield from _mode(facts, proxy, config)  # another mode is the effect of such a cause
     yield from kube_proxy_log.running(proxy, facts.log, facts.logged, facts.last_error)
     if proxy.mode == known_values.IPVS:
         yield from _table(facts, proxy)
@@ -246,17 +246,18 @@ def _agreement(proxy: KubeProxy, config: Config) -> Iterator[Finding]:
     lines = []
     if proxy.scheduler is not None and proxy.scheduler != config.scheduler:
         effect = node_comparison.scheduler_need(config, proxy.scheduler)
-        lines.append((f"ipvs.scheduler: {proxy.scheduler}", f"scheduler: {proxy.scheduler}", effect))
+        lines.append((f"ipvs.scheduler: {proxy.scheduler}", f"scheduler: {proxy.scheduler}", effect, "scheduler"))
     if proxy.settings.strict_arp and not config.strict_arp:
-        lines.append(("ipvs.strictARP: true", "strictARP: true", "ipvsd keeps neither arp_ignore nor arp_announce"))
-    for theirs, ours, effect in lines:
+        effect = "ipvsd keeps neither arp_ignore nor arp_announce"
+        lines.append(("ipvs.strictARP: true", "strictARP: true", effect, "strict_arp"))
+    for theirs, ours, effect, field in lines:
         yield Finding(
             "configurations_differ",
             Severity.WARNING,
             f"ipvsd's configuration does not contain '{ours}', as kube-proxy uses it",
             (f"{proxy.settings.origin}: {theirs}",),
             effect,
-            f"write '{ours}' in /etc/ipvsd/ipvsd.yaml, and run 'systemctl reload ipvsd'",
+            own_setting.written(ours, config.origins.get(field, "")),
             log_errors.DUMMY_VS if "scheduler" in ours else "",
         )
 

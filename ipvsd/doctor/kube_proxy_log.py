@@ -39,7 +39,7 @@ def stopped(log: Log, logged: Optional[LoggedError], last_error: str) -> Iterato
             Severity.ERROR,
             "kube-proxy does not run: it ended with an error",
             (*_shown(log, last_error), log.failure),
-            "the line is the last one that reports an error. ipvsd does not know this error"
+            "this is the last error in the log, and ipvsd does not recognize it"
             if last_error
             else "kube-proxy was killed, or ended without a line in its log",
             f"read the log ({_command(log)}), correct the cause, and start kube-proxy again",
