@@ -79,6 +79,8 @@ def test_every_command_says_what_it_does_and_no_option_can_be_abbreviated() -> N
     found = parsers(build_parser())
     assert len(found) > 10
     assert [parser.prog for parser in found if parser.allow_abbrev or not parser.description] == []
+    optional = [parser.prog for parser in found if "[ACTION ...]" in parser.format_usage()]
+    assert optional == ["ipvsd doctor"]
 
 
 # --- exit codes and JSON ----------------------------------------------------------------

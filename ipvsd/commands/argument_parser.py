@@ -241,6 +241,8 @@ def _add_doctor(commands: argparse._SubParsersAction[_Parser], common: _Parser, 
         "--bundle", metavar="FILE", help="also write the data for a bug report, without secrets (tar.gz)"
     )
     actions = doctor.add_subparsers(dest="action", metavar="ACTION")
+    # argparse does not show that the action is optional.
+    doctor.usage = doctor.format_usage().strip().removeprefix("usage: ").replace("ACTION ...", "[ACTION ...]")
     lint = actions.add_parser(
         "kube-proxy-config",
         parents=[_without_defaults(common), _without_defaults(output)],
