@@ -41,7 +41,7 @@ def test_a_correct_file_is_one_line(tree: Path, capsys: Output) -> None:
     assert lint(tree, CONFIG) == 0
 
     assert capsys.readouterr() == (
-        f"{tree.parent}/kube-proxy.yaml: no findings: kube-proxy 1.39 starts in ipvs mode\n", ""
+        f"{tree.parent}/kube-proxy.yaml: no findings: kube-proxy 1.39 (assumed) starts in ipvs mode\n", ""
     )  # fmt: skip
 
 
@@ -55,7 +55,7 @@ def test_a_finding_has_its_place_effect_and_correction(
 
     assert capsys.readouterr().out == (
         "kp.yaml:4:8: error: ipvs.tcpTimeout: invalid duration 900: add a unit, for\n  example 15m\n"
-        "  kube-proxy exits with a decoding error\n  -> tcpTimeout: 900s\n1 error (kube-proxy 1.39)\n"
+        "  kube-proxy exits with a decoding error\n  -> tcpTimeout: 900s\n1 error (kube-proxy 1.39, assumed)\n"
     )
 
 
@@ -170,7 +170,7 @@ def test_no_drop_in_for_a_command_line_that_names_another_file(tree: Path, capsy
     assert lint(tree, text, "--output", "json") == 0
     assert json.loads(capsys.readouterr().out)["mode"] is None
     assert lint(tree, text) == 0
-    assert "kube-proxy 1.39 starts, and reads its mode from /etc/kp.yaml" in capsys.readouterr().out
+    assert "kube-proxy 1.39 (assumed) starts, and reads its mode from /etc/kp.yaml" in capsys.readouterr().out
     assert main(["config", "from-kube-proxy", str(tree.parent / "kube-proxy.yaml"), "--root", str(tree)]) == 1
     out, err = capsys.readouterr()
     assert out == ""

@@ -95,11 +95,12 @@ def _lines(name: str, result: Result) -> Iterator[str]:
     if result.findings:
         counts = [(sum(found.severity is severity for found in result.findings), severity) for severity in Severity]
         words = (f"{count} {severity.value}{'s' * (count > 1)}" for count, severity in counts if count)
-        yield f"{', '.join(words)} ({version})"
+        yield f"{', '.join(words)} ({version}{'' if result.version_known else ', assumed'})"
     else:
         mode, file = _mode(result), result.deciding.config_file if result.deciding else ""
         other = f", and reads its mode from {file}" if file else ""
-        yield f"{name}: no findings: {version} starts" + (f" in {mode} mode" if mode else other)
+        assumed = "" if result.version_known else " (assumed)"
+        yield f"{name}: no findings: {version}{assumed} starts" + (f" in {mode} mode" if mode else other)
 
 
 def _finding(name: str, found: Finding) -> Iterator[str]:
