@@ -70,17 +70,7 @@ def findings(facts: DaemonFacts) -> Iterator[Finding]:
             "the node itself is not affected",
             "correct the error; ipvsd.service retries",
         )
-    expiry = _seconds(facts.status.get("web_certificate_expiry"))
-    problem = certificate_notice.problem(expiry, facts.time)
-    if problem:
-        yield Finding(
-            "web_certificate_expired" if facts.time > (expiry or 0.0) else "web_certificate_expiring",
-            Severity.WARNING,
-            problem,
-            (f"the daemon uses it; now it is {status_document.format_time(facts.time)}",),
-            "with an expired certificate, Prometheus cannot scrape the node; the node itself is not affected",
-            certificate_notice.REMEDY,
-        )
+    yield from _certificate(facts.status, facts.time)
     for error in config["errors"]:
         yield Finding(
             "configuration_rejected",
@@ -89,6 +79,21 @@ def findings(facts: DaemonFacts) -> Iterator[Finding]:
             (error,),
             "an invalid configuration is not applied",
             "run 'ipvsd config validate', and correct the file",
+        )
+
+
+def _certificate(status: Mapping[str, Any], now: float) -> Iterator[Finding]:
+    """Yield a certificate of the HTTP endpoint that expires. `now` is in seconds since the epoch."""
+    expiry = _seconds(status.get("web_certificate_expiry"))
+    problem = certificate_notice.problem(expiry, now)
+    if problem:
+        yield Finding(
+            "web_certificate_expired" if now > (expiry or 0.0) else "web_certificate_expiring",
+            Severity.WARNING,
+            problem,
+            (f"the daemon uses it; now it is {status_document.format_time(now)}",),
+            "with an expired certificate, Prometheus cannot scrape the node; the node itself is not affected",
+            certificate_notice.REMEDY,
         )
 
 

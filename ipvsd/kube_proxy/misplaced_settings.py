@@ -21,27 +21,26 @@ def report(part: Misplaced) -> Finding:
     of_k3s = _of_k3s(part)
     if of_k3s:
         return of_k3s
-    place = part.place
+    place, found = part.place, functools.partial(finding, part.source, part.place, part.key)
     if part.kind == "chart":
-        return finding(
-            part.source, place, part.key,
+        return found(
             f"{part.detail} is not supported: its values are not kube-proxy's configuration",
             "unknown: the chart decides", "check the rendered ConfigMap", (), Severity.WARNING, Effect.NONE,
         )  # fmt: skip
     if part.kind == "kubeconfig":
-        return finding(
-            part.source, place, part.key, "this file is a kubeconfig, and not the configuration of kube-proxy",
+        return found(
+            "this file is a kubeconfig, and not the configuration of kube-proxy",
             "kube-proxy exits: the kind Config is not registered",
             "set clientConnection.kubeconfig to its path, and give --config a KubeProxyConfiguration",
         )  # fmt: skip
     if part.kind == "no config.conf":
-        return finding(
-            part.source, place, part.key, f"missing {part.key}: the ConfigMap contains no {KIND}",
+        return found(
+            f"missing {part.key}: the ConfigMap contains no {KIND}",
             "kube-proxy exits: it finds no file", f"add {part.key} with a {KIND}",
         )  # fmt: skip
     if part.kind == "kubeadm":
-        return finding(
-            part.source, place, part.key, "unknown key 'kubeProxy': kubeadm has not read it since v1alpha3",
+        return found(
+            "unknown key 'kubeProxy': kubeadm has not read it since v1alpha3",
             "kube-proxy never gets the setting: its ConfigMap has an empty mode",
             f"use a separate {KIND} document", _separated(part.source, place), effect=Effect.IGNORES,
         )  # fmt: skip
@@ -52,20 +51,20 @@ def report(part: Misplaced) -> Finding:
             Severity.WARNING, Effect.OTHER_MODE,
         )  # fmt: skip
     if part.kind == "folded":
-        return finding(
-            part.source, place, part.key, "invalid block scalar: '>' joins the lines, so they are not YAML",
+        return found(
+            "invalid block scalar: '>' joins the lines, so they are not YAML",
             "kube-proxy exits with a YAML error", f"write {part.key.partition('.')[2]}: |",
             (part.source.edit(place, place + 1, "|"),),
         )  # fmt: skip
     if part.kind == "outside":
-        return finding(
-            part.source, place, part.key, f"{part.key} is outside of the text of the configuration",
+        return found(
+            f"{part.key} is outside of the text of the configuration",
             "kube-proxy never gets the setting", "indent the line as the others of that text",
             _indented(part.source, place) if part.detail else (), effect=Effect.IGNORES,
         )  # fmt: skip
     if part.kind == "no options":
-        return finding(
-            part.source, place, part.key, "no options of kube-proxy in the file", "none: it does not start kube-proxy",
+        return found(
+            "no options of kube-proxy in the file", "none: it does not start kube-proxy",
             "give the file with the options or the configuration of kube-proxy", effect=Effect.NONE,
         )  # fmt: skip
     problems = {
@@ -74,42 +73,40 @@ def report(part: Misplaced) -> Finding:
         "nothing": f"no configuration of kube-proxy in the file, only {part.detail}",
     }
     correction = f"give a file with 'apiVersion: {API_VERSION}' and 'kind: {KIND}'"
-    return finding(
-        part.source, place, part.key, problems[part.kind], "kube-proxy exits: the kind is missing", correction
-    )
+    return found(problems[part.kind], "kube-proxy exits: the kind is missing", correction)
 
 
 def _of_k3s(part: Misplaced) -> Optional[Finding]:
     """Return the finding about a place in a file of k3s or RKE2, or None."""
-    place = part.place
+    found = functools.partial(finding, part.source, part.place, part.key)
     if part.kind == "disabled":
-        return finding(
-            part.source, place, part.key, "kube-proxy is disabled: its arguments have no effect",
+        return found(
+            "kube-proxy is disabled: its arguments have no effect",
             "kube-proxy does not run", "remove disable-kube-proxy or kube-proxy-arg", (), Severity.WARNING,
             Effect.IGNORES,
         )  # fmt: skip
     if part.kind == "replaced":
-        return finding(
-            part.source, place, part.key, f"{part.key} has no effect: line {part.detail} replaces its value",
+        return found(
+            f"{part.key} has no effect: line {part.detail} replaces its value",
             "k3s and RKE2 ignore these arguments", f"write {ARGUMENTS}+ in line {part.detail}, or join the lists",
             part.edits, effect=Effect.IGNORES,
         )  # fmt: skip
     if part.kind == "misspelt":
-        return finding(
-            part.source, place, part.key, f"unknown key {shown(part.key)}",
+        return found(
+            f"unknown key {shown(part.key)}",
             "k3s and RKE2 ignore the key, and kube-proxy starts without these arguments", f"write {part.detail}",
             part.edits, effect=Effect.IGNORES,
         )  # fmt: skip
     if part.kind == "no arguments":
         form = f'{ARGUMENTS}: ["proxy-mode=ipvs"]' if part.detail == "config.yaml" else f"--{ARGUMENTS}=proxy-mode=ipvs"
-        return finding(
-            part.source, place, part.key, f"missing {part.key}: k3s and RKE2 use iptables mode by default",
+        return found(
+            f"missing {part.key}: k3s and RKE2 use iptables mode by default",
             "kube-proxy starts in iptables mode, if no other file of k3s or RKE2 sets a mode", f"add {form}", (),
             Severity.WARNING, Effect.OTHER_MODE,
         )  # fmt: skip
     if part.kind == "not an argument":
-        return finding(
-            part.source, place, part.key, "invalid type: expected a string such as \"proxy-mode=ipvs\"",
+        return found(
+            "invalid type: expected a string such as \"proxy-mode=ipvs\"",
             "k3s exits: it cannot read its configuration", 'write "NAME=VALUE"',
         )  # fmt: skip
     return None
