@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Optional
 
-from ipvsd.model.types import Action, Outcome, Plan, WriteParameter
+from ipvsd.model.types import Action, Outcome, Plan
 from ipvsd.model.verdicts import ModuleVerdict
 
 FIRST_PAUSE = 1.0  # seconds; doubles with each consecutive failure, up to the interval of the resync
@@ -50,8 +50,7 @@ def record_outcomes(
         name = outcome.action.name
         if name in unfinished and name not in excused and not outcome.kept:
             times = failures[name].times + 1 if name in failures else 1
-            clamped = outcome.kept is False or (isinstance(outcome.action, WriteParameter) and not outcome.error)
-            pause = max_pause if clamped else min(max_pause, FIRST_PAUSE * 2.0 ** min(times - 1, 30))
+            pause = max_pause if outcome.clamped else min(max_pause, FIRST_PAUSE * 2.0 ** min(times - 1, 30))
             failures[name] = Failure(outcome, times, now + pause)
     return failures
 

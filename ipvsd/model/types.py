@@ -345,3 +345,8 @@ class Outcome(NamedTuple):
     errno: int = 0
     built_for: str = ""
     kept: Optional[bool] = None
+
+    @property
+    def clamped(self) -> bool:
+        """Whether the kernel did not keep a written value. The value of a parameter is not read back at once."""
+        return self.kept is False or (isinstance(self.action, WriteParameter) and not self.error)

@@ -260,7 +260,7 @@ def _explain_sysctl(finding: SysctlFinding, failure: Optional[Failure]) -> Sysct
     action = failure and failure.outcome.action
     if not failure or finding.verdict is not SysctlVerdict.NONCOMPLIANT or not isinstance(action, WriteSysctl):
         return finding
-    if failure.outcome.kept is None and not failure.outcome.error and not isinstance(action, WriteParameter):
+    if not failure.outcome.error and not failure.outcome.clamped:
         return finding  # the written sysctl disappeared, and this is a new one
     verdict, remedy = SysctlVerdict.NOT_KEPT, remedies.NOT_KEPT
     evidence = f"wrote {action.value!r}, reads back {finding.actual!r}"
