@@ -23,7 +23,7 @@ from ipvsd.model.types import (
     Unreadable,
 )
 from ipvsd.sysctl import sysctl_names, values
-from ipvsd.sysctl.patterns import Matches, Patterns
+from ipvsd.sysctl.patterns import Matches, Patterns, merge
 
 RELEASE = "6.1.0-50-cloud-amd64"
 CONF_FILE = "/etc/modprobe.d/mine.conf:1"
@@ -93,11 +93,9 @@ WRITABLE = {"nf_conntrack.hashsize"}
 def _matching(patterns: tuple[str, ...], keys: tuple[str, ...]) -> Mapping[str, Collection[str]]:
     """Return the sysctls that match each pattern. Most calls repeat an earlier one."""
     index = Patterns(sysctl_names.globs(pattern) or () for pattern in patterns)
-    masks: dict[str, int] = {}
-    for name in dict.fromkeys(sysctl_names.normalised(key) or key for key in keys):
-        for path in sysctl_names.paths(name):
-            masks[name] = masks.get(name, 0) | index.matching_mask(path)
-    return Matches(patterns, masks)
+    names = dict.fromkeys(sysctl_names.normalised(key) or key for key in keys)
+    found = ((name, index.matching_mask(path)) for name in names for path in sysctl_names.paths(name))
+    return Matches(patterns, merge(found))
 
 
 @dataclass

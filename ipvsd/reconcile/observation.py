@@ -24,7 +24,7 @@ from ipvsd.model.types import (
     Reading,
     Unreadable,
 )
-from ipvsd.sysctl.patterns import Matches
+from ipvsd.sysctl.patterns import Matches, merge
 
 
 class Known(NamedTuple):
@@ -105,15 +105,13 @@ def _listed(
         found, errors = error.matches, error.errors
     except OSError as error:
         found, errors = Matches(wanted, {}), dict.fromkeys(wanted, error)
-    masks = dict(found.masks)
-    for number, pattern in enumerate(found.patterns):
-        for name in (*known.get(pattern, ()), pattern) if pattern in errors else ():
-            masks[name] = masks.get(name, 0) | 1 << number
+    unread = [(number, pattern) for number, pattern in enumerate(found.patterns) if pattern in errors]
+    kept = ((name, 1 << number) for number, pattern in unread for name in (*known.get(pattern, ()), pattern))
     unlisted = {
         pattern: Unreadable(f"cannot read {_unread(error)}", error.errno in TRANSIENT_ERRNOS)
         for pattern, error in errors.items()
     }
-    return Matches(found.patterns, masks), unlisted
+    return Matches(found.patterns, merge((*found.masks.items(), *kept))), unlisted
 
 
 def _unread(error: OSError) -> str:

@@ -209,11 +209,8 @@ def renumber(found: Mapping[str, Collection[str]], patterns: Sequence[str]) -> M
     if isinstance(found, Matches) and tuple(filter(wanted.__contains__, found.patterns)) == tuple(patterns):
         others = [number for number, pattern in enumerate(found.patterns) if pattern not in wanted]
         return Matches(patterns, {name: _without(numbers, others) for name, numbers in found.masks.items()})
-    masks: dict[str, int] = {}
-    for number, pattern in enumerate(patterns):
-        for name in found.get(pattern, ()):
-            masks[name] = masks.get(name, 0) | 1 << number
-    return Matches(patterns, masks)
+    numbered = enumerate(patterns)
+    return Matches(patterns, merge((name, 1 << number) for number, key in numbered for name in found.get(key, ())))
 
 
 def _without(numbers: int, others: Sequence[int]) -> int:
