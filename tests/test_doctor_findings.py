@@ -10,6 +10,7 @@ from typing import Any, Optional
 
 import pytest
 
+from ipvsd.config.parser import parse
 from ipvsd.config.schema import Config
 from ipvsd.discovery.processes import Kind, Process
 from ipvsd.discovery.running import KubeProxy
@@ -38,11 +39,13 @@ def proxy(mode: str = "ipvs", requested: str = "ipvs", process: Process = UNIT, 
     return KubeProxy(process, 3600.0, settings, settings, mode, metrics_url="http://127.0.0.1:10249", **more)
 
 
-def found(running: Optional[KubeProxy], services: int = 3, log: str = "") -> Sequence[Finding]:
+def found(
+    running: Optional[KubeProxy], services: int = 3, log: str = "", config: Optional[Config] = None
+) -> Sequence[Finding]:
     """Return the findings about a kube-proxy on a node with two schedulers. `log` is a line of its start."""
     error = log_errors.explain(log) if log else None
     facts = ProxyFacts(running, Table(services), {"ip_vs_rr", "ip_vs_lc"}, start_error=error, logged=error)
-    return list(kube_proxy.findings(facts, Config()))
+    return list(kube_proxy.findings(facts, config or Config()))
 
 
 CASES = {
@@ -112,6 +115,17 @@ def test_the_fix_fits_the_way_in_which_it_runs(process: Process, change: str, re
     assert f"run '{restart}'" in fallback.fix
 
 
+@pytest.mark.parametrize("running", [proxy("iptables", "iptables"), proxy(version=(1, 36))])
+def test_the_fix_of_a_profile_names_the_line_that_sets_it(running: KubeProxy) -> None:
+    config = parse([("/etc/ipvsd/conf.d/x.yaml", b"\nprofiles: [kube-proxy-ipvs]\n")])
+
+    (shipped,) = found(running)
+    (changed,) = found(running, config=config)
+
+    assert "' in /etc/ipvsd/ipvsd.yaml" in shipped.fix
+    assert "' in /etc/ipvsd/conf.d/x.yaml:2" in changed.fix
+
+
 def test_the_reason_of_a_fallback_is_its_evidence() -> None:
     line = "E1 required kernel modules are not loaded: [ip_vs_sh]"
 
@@ -125,6 +139,7 @@ def test_the_status_of_the_daemon_shows_what_one_observation_cannot() -> None:
     status = {
         "config": {"interval": 60.0, "errors": ["file:1: x: invalid"]},
         "contended": [{"name": "net.ipv4.ip_forward", "conflicting_program": "tuned[5] of tuned.service"}],
+        "sysctls": [{"name": "net.ipv4.ip_forward", "origin": "/etc/ipvsd/conf.d/x.yaml:2"}],
         "failures": [{"operation": "listen", "error": "127.0.0.1:14787: Address already in use"}],
     }
 
@@ -137,6 +152,7 @@ def test_the_status_of_the_daemon_shows_what_one_observation_cannot() -> None:
         "configuration_rejected",
     ]
     assert found[1].evidence == ("changed by tuned[5] of tuned.service",)
+    assert found[1].fix.endswith("for this sysctl in /etc/ipvsd/conf.d/x.yaml:2")
     assert [item.id for item in daemon.findings(DaemonFacts(unusable="damaged"))] == ["status_unusable"]
     assert list(daemon.findings(DaemonFacts())) == []
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple, Optional
 
 from ipvsd.decide.health import outdated
-from ipvsd.doctor import sections
+from ipvsd.doctor import own_setting, sections
 from ipvsd.doctor.finding import Finding, Severity
 from ipvsd.model.value_texts import text_of
 from ipvsd.reporting import certificate_notice, status_document
@@ -58,7 +58,7 @@ def findings(facts: DaemonFacts) -> Iterator[Finding]:
             f"{item['name']} is contended: another program changes it repeatedly",
             (f"changed by {item['conflicting_program']}",),
             "ipvsd writes a contended sysctl only once per resync",
-            "stop the program, or set 'policy: yield' for this sysctl in /etc/ipvsd/ipvsd.yaml",
+            f"stop the program, or set 'policy: yield' for this sysctl in {_place(facts.status, item['name'])}",
             sections.SYSCTL_CHANGED,
         )
     for item in facts.status["failures"]:
@@ -80,6 +80,11 @@ def findings(facts: DaemonFacts) -> Iterator[Finding]:
             "an invalid configuration is not applied",
             "run 'ipvsd config validate', and correct the file",
         )
+
+
+def _place(status: Mapping[str, Any], name: str) -> str:
+    """Return the file, with the line if there is one, that sets a sysctl."""
+    return own_setting.place(next((item["origin"] for item in status["sysctls"] if item["name"] == name), ""))
 
 
 def _certificate(status: Mapping[str, Any], now: float) -> Iterator[Finding]:

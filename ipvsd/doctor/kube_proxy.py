@@ -209,7 +209,7 @@ def _mode(facts: ProxyFacts, proxy: KubeProxy, config: Config) -> Iterator[Findi
         else f"ipvsd prepares this node for IPVS (profile {PROFILE}), and kube-proxy does not use it. 'ipvsd doctor "
         "kube-proxy-config FILE' finds a mode in the wrong place",
         f"{change(proxy.process, 'mode: ipvs', 'proxy-mode=ipvs')}{_remains(actual, known_values.IPVS)}; if mode "
-        f"{mode} is intended, set 'profiles:' in /etc/ipvsd/ipvsd.yaml",
+        f"{mode} is intended, set 'profiles:' in {own_setting.place(config.origins.get('profiles', ''))}",
         log_errors.UNKNOWN_MODE if odd else log_errors.USING_IPTABLES,
     )
 
@@ -302,7 +302,8 @@ def _version(proxy: KubeProxy, config: Config) -> Iterator[Finding]:
         f"kube-proxy {text}: IPVS mode is {fate}",
         (f"{proxy.metrics_url}/metrics: kubernetes_build_info",),
         "KEP-5495 removes IPVS mode; its successor is nftables mode, which is stable since 1.33 and needs Linux 5.13",
-        "plan the change to nftables mode: 'profiles: [kube-proxy-nftables]' in /etc/ipvsd/ipvsd.yaml, then "
+        "plan the change to nftables mode: 'profiles: [kube-proxy-nftables]' in "
+        f"{own_setting.place(config.origins.get('profiles', ''))}, then "
         f"{change(proxy.process, 'mode: nftables', 'proxy-mode=nftables')}",
         sections.REMOVED,
     )

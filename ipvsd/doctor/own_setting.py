@@ -10,6 +10,15 @@ def written(text: str, origin: str = "") -> str:
 
     A later file overrides an earlier one, so a line in another file could have no effect.
     """
+    where = f"instead of the setting in {origin}" if _is_place(origin) else f"in {_MAIN}"
+    return f"write '{text}' {where}, and run 'systemctl reload ipvsd'"
+
+
+def place(origin: str) -> str:
+    """Return the FILE:LINE of a present setting, or the file for a new one."""
+    return origin if _is_place(origin) else _MAIN
+
+
+def _is_place(origin: str) -> bool:
     _, separator, line = origin.rpartition(":")
-    place = f"instead of the setting in {origin}" if separator and line.isdecimal() else f"in {_MAIN}"
-    return f"write '{text}' {place}, and run 'systemctl reload ipvsd'"
+    return bool(separator) and line.isdecimal()
