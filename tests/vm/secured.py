@@ -39,12 +39,12 @@ done
 @contextmanager
 def secured(node: Node) -> Iterator[None]:
     """Serve with TLS only, and only clients with a certificate, while the context lasts. Restart at both ends."""
-    node.run(["sh", "-c", CREATE, "sh", PKI])
-    node.run(f"mkdir {_SERVER_PKI}; cp {PKI}/ca.crt {PKI}/server.crt {PKI}/server.key {_SERVER_PKI}")
-    node.machine.put(_SETTINGS.encode(), _WEB)
-    node.machine.put(f"web: {{configFile: {_WEB}}}\n".encode(), _DROP_IN)
-    node.pki = PKI
     try:
+        node.run(["sh", "-c", CREATE, "sh", PKI])
+        node.run(f"mkdir {_SERVER_PKI}; cp {PKI}/ca.crt {PKI}/server.crt {PKI}/server.key {_SERVER_PKI}")
+        node.machine.put(_SETTINGS.encode(), _WEB)
+        node.machine.put(f"web: {{configFile: {_WEB}}}\n".encode(), _DROP_IN)
+        node.pki = PKI
         node.start()
         node.get("/metrics")
         yield
