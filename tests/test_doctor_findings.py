@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Optional
@@ -124,6 +125,15 @@ def test_the_fix_of_a_profile_names_the_line_that_sets_it(running: KubeProxy) ->
 
     assert "' in /etc/ipvsd/ipvsd.yaml" in shipped.fix
     assert "' in /etc/ipvsd/conf.d/x.yaml:2" in changed.fix
+
+
+@pytest.mark.parametrize(
+    ("mode", "effect"), [("ipvs", "no virtual service"), ("iptables", "before 1.26"), (None, "1.26 and later exits")]
+)
+def test_the_effect_of_a_missing_scheduler_is_that_on_this_kube_proxy(mode: Optional[str], effect: str) -> None:
+    finding = found(replace(proxy(scheduler="mh"), mode=mode))[0]
+
+    assert effect in finding.explanation
 
 
 def test_the_reason_of_a_fallback_is_its_evidence() -> None:

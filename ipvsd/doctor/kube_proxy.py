@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Optional
 
@@ -145,6 +145,13 @@ def _shown(value: object) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
+# By the mode in which kube-proxy runs in spite of it.
+_WITHOUT_SCHEDULER: Mapping[Optional[str], str] = {
+    known_values.IPVS: "kube-proxy creates no virtual service without the scheduler",
+    known_values.IPTABLES: "kube-proxy before 1.26 uses iptables mode if it starts without the scheduler",
+}
+
+
 def _scheduler(facts: ProxyFacts, proxy: KubeProxy) -> Iterator[Finding]:
     """Yield a scheduler for which this kernel has no module."""
     name = proxy.scheduler
@@ -163,7 +170,7 @@ def _scheduler(facts: ProxyFacts, proxy: KubeProxy) -> Iterator[Finding]:
             f"{proxy.settings.origin}: ipvs.scheduler: {name}",
             f"schedulers of this kernel: {', '.join(available)}",
         ),
-        "kube-proxy 1.27 and later exits; before 1.26, it uses iptables mode; otherwise it creates no virtual service",
+        _WITHOUT_SCHEDULER.get(proxy.mode, "kube-proxy 1.26 and later exits at its start without the scheduler"),
         fix if not known else f"{fix}; or install the package with module ip_vs_{name}",
         log_errors.SCHEDULER_NOT_FOUND if proxy.mode == known_values.IPVS else log_errors.DUMMY_VS,
     )
