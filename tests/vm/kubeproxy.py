@@ -13,6 +13,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Optional
 
 from tests.vm import cache, cluster, packages
 from tests.vm.image import chosen
@@ -104,7 +105,8 @@ class KubeProxy:
 
     def __init__(self, node: Node) -> None:
         """Create the network and start the pods, like a network plugin before kube-proxy."""
-        self._node, self._mode, self._seen = node, "ipvs", 0
+        self._node, self._seen = node, 0
+        self._objects: Optional[tuple[str, tuple[str, ...]]] = None  # of this mode and these families
         self._properties: Sequence[str] = ()
         for name in FILES:
             node.machine.put((GUEST / name).read_bytes(), f"/root/{name}")
@@ -117,13 +119,15 @@ class KubeProxy:
     ) -> None:  # fmt: skip
         """Start kube-proxy in a mode, for one or both address families, with these further settings.
 
-        Remove its former objects for another mode, unless `cleanup` is False. `properties` are those of its unit
-        (systemd.exec(5)), also after `restart`.
+        Remove its former objects for another mode or other families, unless `cleanup` is False: with them, traffic
+        passes before kube-proxy has written anything. `properties` are those of its unit (systemd.exec(5)), also after
+        `restart`.
         """
         self._properties = properties
-        if mode != self._mode and cleanup:
+        objects = (mode, tuple(families))
+        if self._objects not in (None, objects) and cleanup:
             self._node.run("/opt/kube-proxy/kube-proxy --cleanup", check=False)
-        self._mode = mode
+        self._objects = objects
         config = {
             **CONFIG,
             "mode": mode,
