@@ -27,13 +27,17 @@ class StoredRepairs(NamedTuple):
 
 def read(root: str) -> StoredRepairs:
     """Return the stored repairs. Raises stored_json.UnusableError and rootfs.UnreadableError."""
+    lines = _read_lines(root)
+    repairs = [item for line in lines for item in _item(line)]
+    return StoredRepairs(repairs[-MAX_REPAIRS:], len(lines) - len(repairs))
+
+
+def _read_lines(root: str) -> list[bytes]:
     data = stored_json.read(root, PATH, _MAX_BYTES, tail=True) or b""
     lines = data.split(b"\n")
     if len(data) == _MAX_BYTES:
         del lines[0]  # its beginning may be missing
-    lines = [line for line in lines if line.strip()]
-    repairs = [item for line in lines for item in _item(line)]
-    return StoredRepairs(repairs[-MAX_REPAIRS:], len(lines) - len(repairs))
+    return [line for line in lines if line.strip()]
 
 
 class RepairHistory:
@@ -61,12 +65,14 @@ class RepairHistory:
         return True
 
     def _rewrite(self) -> None:
+        # As lines, because all repairs as objects take 2 MB, which fragment the daemon's memory.
         try:
-            before = read(self._root).repairs
+            before = [line for line in _read_lines(self._root) if _item(line)]
         except stored_json.UnusableError:
             before = []
-        stored = [*before, *self.unwritten][-MAX_REPAIRS:]
-        rootfs.write(self._root, PATH, _text(stored))
+        new = _text(self.unwritten).splitlines()
+        stored = [*before, *new][-MAX_REPAIRS:]
+        rootfs.write(self._root, PATH, b"".join(line + b"\n" for line in stored))
         self._lines = len(stored)
 
 
