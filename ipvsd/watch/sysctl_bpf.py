@@ -116,8 +116,9 @@ class SysctlBpf:
             bucket, mark = sysctl_program.find_bucket(name, self.guards and key in targets.guarded)
             marks[bucket] = sysctl_program.shared_mark(marks[bucket], mark) if bucket in marks else mark
             files.setdefault(bucket, []).append(file)
-        if marks.keys() - self._marks.keys():
-            # A write can have happened between the last reconciliation and the mark.
+        if names.keys() - self._names.keys():
+            # A write can have happened between the last reconciliation and the mark. Even if another sysctl has
+            # marked the bucket, a report of this write was discarded.
             self._loop.post(ReasonKind.SYSCTL, "newly watched")
         changed = [bucket for bucket, mark in marks.items() if self._marks.get(bucket) != mark]
         # Buckets are marked before others are cleared, so that no write to a sysctl that stays managed is missed.

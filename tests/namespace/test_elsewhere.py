@@ -15,6 +15,7 @@ from ipvsd.runtime.event_loop import EventLoop
 from ipvsd.watch import sysctl_bpf
 from ipvsd.watch.event_source import Targets
 from ipvsd.watch.sysctl_bpf import RING_BYTES
+from tests.bpf_machine import sharing
 from tests.namespace.attached import ALL, FILE, KEY, Node, by_another_process, by_tee, missing, writer
 
 # Opens the sysctl in another network namespace, and writes to it from the former one.
@@ -128,6 +129,15 @@ def test_a_recreated_sysctl_is_recognised_before_it_was_read(node: Node, private
     seen = node.of(key, "2")
     assert seen
     assert seen.attribution is Attribution.CERTAIN
+
+
+def test_a_new_sysctl_in_a_bucket_of_another_one_is_read_again(node: Node) -> None:
+    path = sharing(KEY.replace(".", "/").encode()).decode()
+    targets = {KEY: str(FILE), path.replace("/", "."): f"/proc/sys/{path}"}
+
+    node.writes.arm(Targets(frozenset(), targets, ()))
+
+    assert [reason.detail for reason in node.loop.run_until_reason(0)] == ["newly watched"]
 
 
 def test_a_guarded_sysctl_is_writable_in_another_namespace(node: Node, private: tuple[str, Path]) -> None:
