@@ -27,9 +27,9 @@ def raise_limit() -> None:
 
 
 def has_headroom(descriptor: int) -> bool:
-    """Return whether enough descriptors remain after this one, or half of them if the limit is low."""
+    """Return whether enough descriptors remain after this one, or three quarters of them if the limit is low."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return soft == resource.RLIM_INFINITY or descriptor < soft - min(_OTHER_DESCRIPTORS + RESERVE, soft // 2)
+    return soft == resource.RLIM_INFINITY or descriptor < soft - min(_OTHER_DESCRIPTORS + RESERVE, soft * 3 // 4)
 
 
 def max_clients(limit: int) -> int:
