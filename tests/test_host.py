@@ -224,7 +224,7 @@ def test_a_root_that_this_user_cannot_read_is_not_absent(tmp_path: Path) -> None
     root = tmp_path / "closed/root"
     root.mkdir(parents=True)
     root.parent.chmod(0o700)
-    for above in (tmp_path, *tmp_path.parents[:2]):
+    for above in (tmp_path, *list(tmp_path.parents)[:2]):
         above.chmod(0o755)
     done = subprocess.run([sys.executable, "-c", UNPRIVILEGED, str(root)], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (2, f"ipvsd: cannot read {root}/: Permission denied\n")

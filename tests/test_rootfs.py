@@ -113,7 +113,7 @@ print(rootfs.text(sys.argv[1], "etc/secret"))
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
 def test_a_file_that_this_user_may_not_read_is_unreadable_and_not_absent(root: Path) -> None:
     put(root, "etc/secret", "x").chmod(0)
-    for above in (root, *root.parents[:3]):
+    for above in (root, *list(root.parents)[:3]):
         above.chmod(0o755)
     done = subprocess.run([sys.executable, "-c", UNPRIVILEGED, str(root)], capture_output=True, text=True, check=False)
     told = f"ipvsd.runtime.rootfs.UnreadableError: cannot read {root}/etc/secret: Permission denied"

@@ -28,7 +28,9 @@ OTHERS = tuple(name for name in CONSUMERS if name != "kubelet")
 NOT_LOOKED_AT = (
     "/proc /sys /dev /run /tmp /root /var/tmp /var/log /var/cache /var/lib/systemd /var/lib/dpkg /var/lib/apt "
     "/usr/lib/modules /boot /lost+found /usr/sbin/policy-rc.d /var/lib/dbus /var/lib/private /etc/mtab /etc/.updated "
-    "/var/.updated"
+    "/var/.updated "
+    # Of systemd-container, by systemd-tmpfiles during the boot on Debian 11.
+    "/var/lib/machines /var/lib/portables"
 )
 FILES = f"find / \\( {' -o '.join(f'-path {path}' for path in NOT_LOOKED_AT.split())} \\) -prune -o -print | sort"
 # A drift each second, which has to be repaired before the next one. Prints the time of each repair, in seconds.
