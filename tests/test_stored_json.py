@@ -115,6 +115,15 @@ def test_a_document_of_another_version_is_used_if_it_has_all_keys(tree: Path, ca
     assert err == f"ipvsd: version mismatch: {mismatch} (run 'systemctl restart ipvsd')\n"
 
 
+def test_a_sysctl_without_an_origin_is_damage(tree: Path) -> None:
+    first, *others = good()["sysctls"]
+    damaged = {key: value for key, value in first.items() if key != "origin"}
+    status_file.write(str(tree), {**good(), "sysctls": [damaged, *others]})
+
+    with pytest.raises(stored_json.UnusableError, match="origin"):
+        status_file.read(str(tree))
+
+
 @pytest.mark.parametrize("state", ["splendid", "", "\x1b[2J"])
 def test_an_unknown_state_is_damage(tree: Path, capsys: Output, state: str) -> None:
     status_file.write(str(tree), {**good(), "state": state})

@@ -22,7 +22,7 @@ _FINDING = {
     "evidence": str,
     "remedy": str,
 }
-_VALUE = {**_FINDING, "desired": str, "actual": (str,), "members": ({"compliant": int, "total": int},)}
+_VALUE = {**_FINDING, "origin": str, "desired": str, "actual": (str,), "members": ({"compliant": int, "total": int},)}
 _REPAIR = {"name": str, "actual": (str,), "desired": str, "time": str, "seconds": float, "writer_text": str}
 # The part of the document that ipvsd reads (docs/status.md). Later versions only add keys.
 _SHAPE: stored_json.Shape = {
