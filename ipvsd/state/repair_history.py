@@ -58,26 +58,24 @@ class RepairHistory:
     def _append(self) -> bool:
         if self.unwritten:
             try:
-                rootfs.append(self._root, PATH, _text(self.unwritten))
+                rootfs.append(self._root, PATH, b"".join(_lines(self.unwritten)))
             except FileNotFoundError:
                 return False
             self._lines += len(self.unwritten)
         return True
 
     def _rewrite(self) -> None:
-        # As lines, because all repairs as objects take 2 MB, which fragment the daemon's memory.
-        try:
-            before = [line for line in _read_lines(self._root) if _item(line)]
+        try:  # not as objects, which would fragment the daemon's memory
+            before = [line + b"\n" for line in _read_lines(self._root) if _item(line)]
         except stored_json.UnusableError:
             before = []
-        new = _text(self.unwritten).splitlines()
-        stored = [*before, *new][-MAX_REPAIRS:]
-        rootfs.write(self._root, PATH, b"".join(line + b"\n" for line in stored))
+        stored = [*before, *_lines(self.unwritten)][-MAX_REPAIRS:]
+        rootfs.write(self._root, PATH, b"".join(stored))
         self._lines = len(stored)
 
 
-def _text(items: Iterable[dict[str, Any]]) -> bytes:
-    return "".join(f"{as_json(item)}\n" for item in items).encode()
+def _lines(items: Iterable[dict[str, Any]]) -> list[bytes]:
+    return [f"{as_json(item)}\n".encode() for item in items]
 
 
 def _item(line: bytes) -> list[dict[str, Any]]:
