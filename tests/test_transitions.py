@@ -8,6 +8,7 @@ import errno
 import itertools
 import subprocess
 import sys
+import threading
 from collections.abc import Collection, Iterator, Sequence
 from typing import Callable
 
@@ -394,6 +395,40 @@ def test_a_programming_error_in_the_first_actions_is_raised() -> None:
     first = FirstRound(kernel, CONFIG, lambda: 0.0)
     with pytest.raises(KeyError):
         reconcile(kernel, CONFIG, {}, lambda: 0.0, first=first)
+
+
+def test_a_programming_error_while_both_threads_load_is_raised_after_both_have_ended() -> None:
+    class Wrong(FakeKernel):
+        def load_module(self, name: str, options: Sequence[str] = ()) -> None:
+            if threading.get_ident() == threading.main_thread().ident:
+                both.set()
+                raise KeyError(name, options)
+            assert both.wait(10)
+            loaded.append(name)
+
+    both, loaded, kernel = threading.Event(), list[str](), Wrong()
+    first = FirstRound(kernel, CONFIG, lambda: 0.0)
+    with pytest.raises(KeyError):
+        first.outcomes()
+    assert len(loaded) == sum(isinstance(action, LoadModule) for action in first.actions) - 1
+
+
+def test_both_threads_load_modules_in_the_first_round() -> None:
+    class Slow(FakeKernel):
+        """No load of the first thread ends before the other one has loaded a module."""
+
+        def load_module(self, name: str, options: Sequence[str] = ()) -> None:
+            main = threading.get_ident() == threading.main_thread().ident
+            assert main or both.wait(10)
+            super().load_module(name, options)
+            if main:
+                both.set()
+
+    both, kernel = threading.Event(), Slow()
+    first = FirstRound(kernel, CONFIG, lambda: 0.0)
+    outcomes = first.outcomes()
+    assert [outcome.action for outcome in outcomes] == list(first.actions)
+    assert [outcome.error for outcome in outcomes if outcome.error] == []
 
 
 def test_the_kernel_is_read_once_in_a_reconciliation() -> None:

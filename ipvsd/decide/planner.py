@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-
 from ipvsd.decide import verdicts
 from ipvsd.model.types import (
     MISSING,
@@ -21,7 +19,6 @@ from ipvsd.model.verdicts import ModuleVerdict, SysctlVerdict
 from ipvsd.sysctl import values
 
 IP_FORWARD = "net.ipv4.ip_forward"
-_FOLLOWER = re.compile(r"net\.ipv4\.conf\.[^.]+\.forwarding\Z")
 
 
 def plan(desired: Desired, observed: Observed) -> Plan:
@@ -65,6 +62,6 @@ def without_followers(actions: tuple[Action, ...]) -> tuple[Action, ...]:
 
     def follows(action: Action) -> bool:
         same = isinstance(action, WriteSysctl) and values.equivalent(action.name, action.value, first.value)
-        return same and _FOLLOWER.match(action.name) is not None
+        return same and action.name.startswith("net.ipv4.conf.") and action.name.endswith(".forwarding")
 
     return tuple(action for action in actions if not follows(action))

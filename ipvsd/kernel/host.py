@@ -64,7 +64,10 @@ class Host(Protocol):
         """Write a parameter of a loaded module. Raises OSError."""
 
     def load_module(self, name: str, options: Sequence[str] = ()) -> None:
-        """Load a module with these parameters. Raises module_loader.BlacklistedError or module_loader.LoadError."""
+        """Load a module with these parameters. Raises module_loader.BlacklistedError or module_loader.LoadError.
+
+        Two threads can load modules at the same time.
+        """
 
 
 class PartlyUnreadableError(rootfs.UnreadableError):

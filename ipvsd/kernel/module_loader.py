@@ -45,7 +45,7 @@ class Loader(Protocol):
 
 
 class Libkmod:
-    """libkmod, which reloads a module in less than half the time of `modprobe`."""
+    """libkmod, which reloads a module in less than half the time of `modprobe`. Several threads can use it."""
 
     def __init__(self) -> None:
         """Raises LoadError if libkmod cannot be opened now."""
@@ -59,13 +59,34 @@ class Libkmod:
         for name in ("module_info_get_key", "module_info_get_value"):
             getattr(library, f"kmod_{name}").restype = ctypes.c_char_p
         self._library = library
+        self._unused: list[_Context] = []
+
+    def load(self, name: str, options: Sequence[str] = ()) -> None:
+        try:
+            context = self._unused.pop()
+        except IndexError:
+            context = _Context(self._library)
+        try:
+            context.load(name, options)
+        finally:
+            if self._unused:  # of another thread; one is enough later
+                context.close()
+            else:
+                self._unused.append(context)
+
+
+class _Context:
+    """A context of libkmod, which serves one thread at a time."""
+
+    def __init__(self, library: ctypes.CDLL) -> None:
+        self._library = library
         self._context: Optional[ctypes.c_void_p] = None
         self._stamps: object = None
         self._checked_at = -math.inf  # CLOCK_MONOTONIC time of the last comparison with the files
         self._unread = 0  # errno of the last attempt to read the indexes
 
-    def load(self, name: str, options: Sequence[str] = ()) -> None:
-        context = self._fresh_context()
+    def load(self, name: str, options: Sequence[str]) -> None:
+        context = self._refresh()
         found = ctypes.c_void_p()
         error = self._library.kmod_module_new_from_lookup(context, name.encode(), ctypes.byref(found))
         if error < 0:
@@ -73,7 +94,7 @@ class Libkmod:
         # Without its index, libkmod knows no name. Before kmod 30, ENOMEM can also mean that one of the indexes is
         # missing.
         if not found and self._unread in TRANSIENT_ERRNOS:
-            self._drop_context()
+            self.close()
             raise LoadError(os.strerror(self._unread), self._unread)
         if not found:
             raise LoadError("unknown module: not in the kernel's module index")
@@ -116,7 +137,11 @@ class Libkmod:
         library.kmod_module_info_free_list(information)
         return vermagic.partition(" ")[0]
 
-    def _fresh_context(self) -> ctypes.c_void_p:
+    def close(self) -> None:
+        self._library.kmod_unref(self._context)
+        self._context = None
+
+    def _refresh(self) -> ctypes.c_void_p:
         """Return the context. Recreate it after a change of modules.dep.bin or modprobe.d."""
         now = time.monotonic()
         if self._context and now - self._checked_at < _FRESH:
@@ -125,7 +150,7 @@ class Libkmod:
         if self._context and (
             stamps != self._stamps or self._library.kmod_validate_resources(self._context) != _RESOURCES_OK
         ):
-            self._drop_context()
+            self.close()
         self._checked_at = now
         if not self._context:
             self._context = ctypes.c_void_p(self._library.kmod_new(None, None))
@@ -136,13 +161,9 @@ class Libkmod:
             self._library.kmod_set_log_priority(self._context, 0)
             self._unread = -self._library.kmod_load_resources(self._context)
             if self._unread in (errno.EMFILE, errno.ENFILE):  # it may also have failed to read modprobe.d
-                self._drop_context()
+                self.close()
                 raise LoadError(os.strerror(self._unread), self._unread)
         return self._context
-
-    def _drop_context(self) -> None:
-        self._library.kmod_unref(self._context)
-        self._context = None
 
 
 def last_kernel_message(name: str, since: float) -> str:

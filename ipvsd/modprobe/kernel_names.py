@@ -16,11 +16,9 @@ def module_name(text: str) -> Optional[str]:
 
 def indexed_names(text: str, names: Collection[str]) -> frozenset[str]:
     """Return those of `names` whose file begins a line of a `modules.dep` or `modules.builtin`."""
-    if not names:
-        return frozenset()
-    wanted = "|".join(re.escape(name).replace("_", "[-_]") for name in names)
-    found = re.findall(rf"^(?:[^:\n]*/)?({wanted})\.ko(?:\.[a-z0-9]+)?(?::|\s*$)", text, re.MULTILINE)
-    return frozenset(name.replace("-", "_") for name in found)
+    # Without the names, because the compilation of a longer pattern would delay the start.
+    found = re.findall(r"^(?:[^:\n]*/)?([^:/.\n]+)\.ko(?:\.[a-z0-9]+)?(?::|\s*$)", text, re.MULTILINE)
+    return frozenset(names).intersection(name.replace("-", "_") for name in found)
 
 
 def kernel_version(release: str) -> tuple[int, int]:

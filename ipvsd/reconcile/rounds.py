@@ -74,9 +74,10 @@ class ReconcileResult(NamedTuple):
 
 
 class FirstRound:
-    """The first round of the daemon: an observation, and the actions, which another thread performs.
+    """The first round of the daemon: an observation, and the actions, which another thread begins.
 
-    The kernel loads modules without the interpreter's lock. So the daemon can import and start its other parts.
+    The kernel loads modules without the interpreter's lock. So the daemon can import and start its other parts. Then
+    both threads load the remaining modules.
     """
 
     def __init__(self, host: Host, config: Config, clock: Callable[[], float]) -> None:
@@ -87,29 +88,49 @@ class FirstRound:
         self.read = clock()  # the time by which each item had been found non-compliant
         plan = self.observed[1]
         self.actions = _due(plan, backoff.record_outcomes({}, plan, plan, (), self.read, config.interval), self.read)
-        self._outcomes: list[Outcome] = []
+        self._host = host
+        self._outcomes: dict[int, Outcome] = {}
+        loads = [(number, action) for number, action in enumerate(self.actions) if isinstance(action, LoadModule)]
+        self._loads = loads[::-1]  # each thread removes the last one, which is atomic
         self._error: Optional[BaseException] = None
         self._done = _thread.allocate_lock()  # `threading` would be one more import before READY=1
         self._done.acquire()
         try:
-            _thread.start_new_thread(self._act, (host,))
+            _thread.start_new_thread(self._act, ())
         except RuntimeError:  # the limit of threads is reached
-            self._act(host)
+            self._act()
 
-    def _act(self, host: Host) -> None:
+    def _act(self) -> None:
         try:
-            self._outcomes.extend(act(host, action) for action in self.actions)
+            for number, action in enumerate(self.actions):
+                if not isinstance(action, LoadModule):
+                    self._outcomes[number] = act(self._host, action)
+            self._load()
         except BaseException as error:  # noqa: BLE001 -- `outcomes` raises it
             self._error = error
         finally:
             self._done.release()
 
+    def _load(self) -> None:
+        while True:
+            try:
+                number, action = self._loads.pop()
+            except IndexError:
+                return
+            self._outcomes[number] = act(self._host, action)
+
     def outcomes(self) -> list[Outcome]:
-        """Wait for the end of the actions, once. Raises the error of a wrong program."""
-        self._done.acquire()
+        """Load a part of the modules, wait for the other thread, and return the outcomes in the order of the actions.
+
+        It can be called once. Raises the error of a wrong program.
+        """
+        try:
+            self._load()
+        finally:
+            self._done.acquire()
         if self._error:
             raise self._error
-        return self._outcomes
+        return [outcome for _, outcome in sorted(self._outcomes.items())]
 
 
 def reconcile(
