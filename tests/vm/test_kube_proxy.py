@@ -225,7 +225,10 @@ def test_the_older_tables_are_not_there(node: Node, nft: KubeProxy) -> None:
     assert "for iptables-nft: iptables is /usr/sbin/xtables-nft-multi" in node.finding("nft_compat")["evidence"]
 
 
-@pytest.mark.parametrize(("mode", "families"), MODES[2:])
+@pytest.mark.parametrize(
+    ("mode", "families"),
+    [MODES[2], pytest.param("iptables", DUAL, id="iptables-dual", marks=pytest.mark.full)],
+)
 def test_kube_proxy_works_with_the_older_tables(
     node: Node, legacy: KubeProxy, mode: str, families: Sequence[str]
 ) -> None:
