@@ -431,6 +431,23 @@ def test_both_threads_load_modules_in_the_first_round() -> None:
     assert [outcome.error for outcome in outcomes if outcome.error] == []
 
 
+def test_only_one_thread_loads_modules_until_those_with_parameters_are_loaded() -> None:
+    """Otherwise, the other thread could load such a module as a dependency, without its parameters."""
+
+    class Noting(FakeKernel):
+        def load_module(self, name: str, options: Sequence[str] = ()) -> None:
+            if threading.get_ident() == threading.main_thread().ident:
+                other.set()
+            if options:
+                early.append(other.wait(0.05))  # the main thread has this time to load another module
+            super().load_module(name, options)
+
+    other, early, kernel = threading.Event(), list[bool](), Noting()
+    first = FirstRound(kernel, config("modules: {ip_vs_sh: {parameters: {debug: 1}}}"), lambda: 0.0)
+    first.outcomes()
+    assert early == [False]
+
+
 def test_the_kernel_is_read_once_in_a_reconciliation() -> None:
     class Counting(FakeKernel):
         reads = 0

@@ -89,11 +89,15 @@ class FirstRound:
         plan = self.observed[1]
         self.actions = _due(plan, backoff.record_outcomes({}, plan, plan, (), self.read, config.interval), self.read)
         self._host = host
+        numbered = list(enumerate(self.actions))
+        # The other thread must not load a module with parameters without them, as a dependency.
+        first = max((number + 1 for number, action in numbered if not _is_plain_load(action)), default=0)
+        self._alone, self._shared = numbered[:first], list(reversed(numbered[first:]))
         self._outcomes: dict[int, Outcome] = {}
-        loads = [(number, action) for number, action in enumerate(self.actions) if isinstance(action, LoadModule)]
-        self._loads = loads[::-1]  # each thread removes the last one, which is atomic
         self._error: Optional[BaseException] = None
-        self._done = _thread.allocate_lock()  # `threading` would be one more import before READY=1
+        # `threading` would be one more import before READY=1.
+        self._sharing, self._done = _thread.allocate_lock(), _thread.allocate_lock()
+        self._sharing.acquire()
         self._done.acquire()
         try:
             _thread.start_new_thread(self._act, ())
@@ -102,9 +106,11 @@ class FirstRound:
 
     def _act(self) -> None:
         try:
-            for number, action in enumerate(self.actions):
-                if not isinstance(action, LoadModule):
+            try:
+                for number, action in self._alone:
                     self._outcomes[number] = act(self._host, action)
+            finally:
+                self._sharing.release()
             self._load()
         except BaseException as error:  # noqa: BLE001 -- `outcomes` raises it
             self._error = error
@@ -114,7 +120,7 @@ class FirstRound:
     def _load(self) -> None:
         while True:
             try:
-                number, action = self._loads.pop()
+                number, action = self._shared.pop()  # atomic
             except IndexError:
                 return
             self._outcomes[number] = act(self._host, action)
@@ -124,6 +130,7 @@ class FirstRound:
 
         It can be called once. Raises the error of a wrong program.
         """
+        self._sharing.acquire()
         try:
             self._load()
         finally:
@@ -177,6 +184,10 @@ def reconcile(
     explained = _explain(kernel, latest, history, contended)
     known = Known(kernel, _members(latest))
     return ReconcileResult(known, initial, explained, tuple(outcomes), _proved(outcomes, explained), history, read)
+
+
+def _is_plain_load(action: Action) -> bool:
+    return isinstance(action, LoadModule) and not action.options
 
 
 def _due(found: Plan, history: BackoffState, now: float) -> Sequence[Action]:
