@@ -295,7 +295,9 @@ def test_no_connection_is_closed_before_it_had_time_to_send_a_request(site: Site
 
 
 def test_a_connection_knows_whether_its_response_was_delivered(until: Until) -> None:
-    with listen("127.0.0.1", 0) as listening, socket.create_connection(listening.getsockname(), timeout=10) as client:
+    with listen("127.0.0.1", 0) as listening, socket.socket() as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)  # the default depends on net.ipv4.tcp_rmem
+        client.connect(listening.getsockname())
         connection = Connection(listening.accept()[0], "peer", 0.0)
         connection.socket.setblocking(False)
         connection.respond(b"x" * LARGE)

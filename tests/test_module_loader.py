@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 from types import SimpleNamespace
 from typing import Callable
 
 import pytest
 
-from ipvsd.kernel.module_loader import Libkmod
+from ipvsd.kernel.module_loader import Libkmod, LoadError
 
 
 class Stub:
@@ -16,6 +17,7 @@ class Stub:
 
     def __init__(self) -> None:
         self.during: Callable[[str], object] = lambda _: None
+        self.result = 0
         self.used: list[int] = []  # the context of each load
         self.open: list[int] = []
         self._created = 0
@@ -35,7 +37,7 @@ class Stub:
 
         def insert(*_: object) -> int:
             self.during(self._name)
-            return 0
+            return self.result
 
         names = "list_next module_unref module_unref_list set_log_priority load_resources validate_resources".split()
         return SimpleNamespace(
@@ -64,6 +66,16 @@ def test_a_context_is_used_again(stub: Stub) -> None:
     assert (stub.used, stub.open) == ([1, 1], [1])
 
 
+def test_a_context_is_used_again_after_a_failure(stub: Stub) -> None:
+    loader = Libkmod()
+    stub.result = -errno.EINVAL
+    with pytest.raises(LoadError, match="Invalid argument"):
+        loader.load("a")
+    stub.result = 0
+    loader.load("b")
+    assert (stub.used, stub.open) == ([1, 1], [1])
+
+
 def test_two_loads_at_the_same_time_have_their_own_contexts_and_leave_one(stub: Stub) -> None:
     """libkmod allows one thread at a time for each context."""
     loader = Libkmod()
@@ -73,4 +85,4 @@ def test_two_loads_at_the_same_time_have_their_own_contexts_and_leave_one(stub: 
     assert len(stub.open) == 1
     stub.during = lambda _: None
     loader.load("c")
-    assert stub.used[2:] == stub.open
+    assert (stub.used[2:], len(stub.open)) == (stub.open, 1)

@@ -87,6 +87,7 @@ def test_forwarding_is_written_first_and_modules_are_loaded_last() -> None:
         pytest.param(WriteSysctl("net.ipv4.conf.eth0.forwarding", "0", "1"), False, id="forwarding of an interface"),
         pytest.param(WriteSysctl("net.ipv4.conf.eth0.forwarding", "1", "0"), True, id="a different value"),
         pytest.param(WriteSysctl("net.ipv4.conf.eth0.rp_filter", "0", "1"), True, id="a different sysctl"),
+        pytest.param(WriteSysctl("net.ipv4.conf.eth0.bc_forwarding", "0", "1"), True, id="a longer name"),
         pytest.param(WriteSysctl("net.ipv6.conf.eth0.forwarding", "0", "1"), True, id="IPv6"),
         pytest.param(WriteParameter("ip_vs.conn_tab_bits", "0", "1"), True, id="a parameter"),
         pytest.param(LoadModule("ip_vs"), True, id="a module"),

@@ -49,9 +49,14 @@ def test_a_library_that_needs_one_of_the_modules_gets_it(tmp_path: Path) -> None
     """A later version could call a function while it is imported."""
     names = "CollectorRegistry, ProcessCollector, generate_latest, CounterMetricFamily, GaugeMetricFamily"
     put(tmp_path, "prometheus_client/__init__.py", f"from .core import *\nfrom .core import {names}\n")
-    text = "import http.server\nSTATUS = http.server.HTTPStatus.OK\nclass Metric: pass\n"
-    put(tmp_path, "prometheus_client/core.py", text + f"{names}, HistogramMetricFamily = (Metric,) * 6\n")
+    put(tmp_path, "prometheus_client/handler.py", "from http.server import BaseHTTPRequestHandler\n")
+    uses = "from .handler import BaseHTTPRequestHandler\nfrom http.server import HTTPStatus\nHTTPStatus.OK\n"
+    text = f"{uses}class Metric: pass\n{names}, HistogramMetricFamily = (Metric,) * 6\n"
+    put(tmp_path, "prometheus_client/core.py", text)
     put(tmp_path, "prometheus_client/metrics_core.py", "from .core import Metric\n")
     put(tmp_path, "prometheus_client/exposition.py", "")
-    code = "from ipvsd.reporting import prometheus_library as library\nprint(library.CollectorRegistry.__module__)"
-    assert run(code, tmp_path) == ["prometheus_client.core"]
+    code = """
+import ipvsd.reporting.prometheus_library, http.server, prometheus_client.handler
+print(prometheus_client.handler.BaseHTTPRequestHandler is http.server.BaseHTTPRequestHandler)
+"""
+    assert run(code, tmp_path) == ["True"]

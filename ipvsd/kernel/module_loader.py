@@ -6,6 +6,7 @@ success, so only /proc/modules proves that a module is loaded.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
 import math
@@ -69,10 +70,10 @@ class Libkmod:
         try:
             context.load(name, options)
         finally:
-            if self._unused:  # of another thread; one is enough later
-                context.close()
-            else:
-                self._unused.append(context)
+            self._unused.append(context)
+            if len(self._unused) > 1:  # one of another thread; later, one is enough
+                with contextlib.suppress(IndexError):
+                    self._unused.pop().close()
 
 
 class _Context:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import _thread
 import contextlib
+import errno
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Callable, NamedTuple, Optional
 
@@ -89,10 +90,12 @@ class FirstRound:
         plan = self.observed[1]
         self.actions = _due(plan, backoff.record_outcomes({}, plan, plan, (), self.read, config.interval), self.read)
         self._host = host
-        numbered = list(enumerate(self.actions))
-        # The other thread must not load a module with parameters without them, as a dependency.
-        first = max((number + 1 for number, action in numbered if not _is_plain_load(action)), default=0)
-        self._alone, self._shared = numbered[:first], list(reversed(numbered[first:]))
+        numbered, alone = list(enumerate(self.actions)), len(self.actions)
+        # Two threads would run an install command twice. One could load a module with parameters as a dependency,
+        # without them. The first load of another module opens libkmod for both.
+        if not self.observed[0].install_commands:
+            alone = 2 + max((number for number, action in numbered if not _is_plain_load(action)), default=-1)
+        self._alone, self._shared = numbered[:alone], list(reversed(numbered[alone:]))
         self._outcomes: dict[int, Outcome] = {}
         self._error: Optional[BaseException] = None
         # `threading` would be one more import before READY=1.
@@ -137,6 +140,10 @@ class FirstRound:
             self._done.acquire()
         if self._error:
             raise self._error
+        for number, outcome in self._outcomes.items():
+            # The other thread failed to load a dependency at that time.
+            if isinstance(outcome.action, LoadModule) and outcome.errno == errno.EBUSY:
+                self._outcomes[number] = act(self._host, outcome.action)
         return [outcome for _, outcome in sorted(self._outcomes.items())]
 
 

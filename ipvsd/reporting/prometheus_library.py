@@ -29,8 +29,8 @@ def _import_library() -> None:
     sys.modules.update(placeholders)
     try:
         importlib.import_module(_LIBRARY)
-    except (AttributeError, ImportError, TypeError):  # this version uses one of them for more than a base class
-        for name in [name for name in sys.modules if name.partition(".")[0] == _LIBRARY]:
+    except Exception:  # noqa: BLE001 -- this version uses a placeholder for more than a base class; imported again below
+        for name in [name for name in list(sys.modules) if name.partition(".")[0] == _LIBRARY]:
             del sys.modules[name]
     finally:
         for name in placeholders:
