@@ -251,7 +251,8 @@ def _options(source: SourceText, words: Sequence[Word]) -> tuple[list[GivenOptio
     """Return the options among words, with values in separate words, and the other words."""
     options: list[GivenOption] = []
     others: list[Word] = []
-    rest = iter(enumerate(words[:_MAX_WORDS]))
+    words = words[:_MAX_WORDS]
+    rest = iter(enumerate(words))
     for number, word in rest:
         match = re.match(rf"(--?|[{_DASHES}]{{1,2}}|-[{_DASHES}])(?=[A-Za-z])", word.text)
         if not match:

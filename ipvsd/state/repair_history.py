@@ -37,7 +37,7 @@ def _read_lines(root: str) -> list[bytes]:
     lines = data.split(b"\n")
     if len(data) == _MAX_BYTES:
         del lines[0]  # its beginning may be missing
-    return [line for line in lines if line.strip()]
+    return [stripped for line in lines if (stripped := line.strip())]
 
 
 class RepairHistory:
