@@ -31,4 +31,5 @@ def fix(data: bytes, versions: Versions, node: Node) -> Fixed:
             break
         seen.add(text)
         result = check(text.encode(), versions, node)
-    return Fixed("\ufeff" * data.startswith(b"\xef\xbb\xbf") + result.text, result)
+    marked = data.startswith(b"\xef\xbb\xbf") and result.text  # a file that is not text has no correction
+    return Fixed(f"\ufeff{result.text}" if marked else result.text, result)

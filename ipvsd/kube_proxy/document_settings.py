@@ -129,10 +129,10 @@ class _Decoder:
         """Report a section that is a text, because its keys lack the blank after the colon."""
         if not isinstance(node, Scalar) or node.span.style:
             return False
-        names = "|".join(map(re.escape, fields_of(setting.path, self._version)))
         text = self._source.content[node.span.start : node.span.end]
-        places = [node.span.start + match.end() for match in re.finditer(rf"(?<![^\s])(?:{names}):(?=\S)", text)]
-        if not names or not places:
+        # Any key, because a misspelt one is corrected afterwards.
+        places = [node.span.start + match.end() for match in re.finditer(r"(?<!\S)[A-Za-z][A-Za-z-]*:(?=[^\s/])", text)]
+        if not places:
             return False
         self._settings.add(
             self._source, node.span.start, Severity.ERROR, setting.name, "invalid YAML: missing space after the colon",

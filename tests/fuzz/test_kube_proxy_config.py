@@ -116,6 +116,7 @@ def test_every_finding_has_a_place_in_the_file(data: bytes, versions: Versions) 
 @fuzz(FILE, VERSIONS, seconds=SLOW, quick=40)
 @example(b"kube-proxy" + b" --v 1" * 200, Versions())  # more words than are read, the last of which needs the next one
 @example(b"kube-proxy x" + b" --v 1" * 200, Versions())
+@example(b"\xef\xbb\xbf\0", Versions())
 def test_a_corrected_file_stays(data: bytes, versions: Versions) -> None:
     fixed = fix(data, versions, NODE)
 
@@ -127,6 +128,7 @@ def test_a_corrected_file_stays(data: bytes, versions: Versions) -> None:
 
 
 @fuzz(FILE, seconds=SLOW, quick=40)
+@example(f"{HEAD}ipvs:\n  ipvs-scheduler:rr\n".encode())
 def test_a_correction_loses_no_mode_and_no_scheduler(data: bytes) -> None:
     text = data.decode("utf-8", "replace")
 
