@@ -126,17 +126,22 @@ class _Decoder:
         self._settings.reject(setting, found.problem, EXITS_DECODING, found.correction, is_string)
 
     def _is_missing_blank(self, setting: Setting, node: Node) -> bool:
-        """Report a section that is a text, because its keys lack the blank after the colon."""
+        """Report a section that is a text, because its keys lack the blank after the colon, or have `=`."""
         if not isinstance(node, Scalar) or node.span.style:
             return False
         text = self._source.content[node.span.start : node.span.end]
         # Any key, because a misspelt one is corrected afterwards.
-        places = [node.span.start + match.end() for match in re.finditer(r"(?<!\S)[A-Za-z][A-Za-z-]*:(?=[^\s/])", text)]
-        if not places:
+        found = list(re.finditer(r"(?<!\S)[A-Za-z][A-Za-z-]*([:=])(?=[^\s/])", text))
+        if not found:
             return False
+        start = node.span.start
+        problem = (
+            "missing space after the colon" if {match[1] for match in found} == {":"} else "write ':' instead of '='"
+        )
         self._settings.add(
-            self._source, node.span.start, Severity.ERROR, setting.name, "invalid YAML: missing space after the colon",
-            Effect.EXITS, EXITS_DECODING, "write KEY: VALUE", tuple(self._source.edit(at, at, " ") for at in places),
+            self._source, start, Severity.ERROR, setting.name, f"invalid YAML: {problem}",
+            Effect.EXITS, EXITS_DECODING, "write KEY: VALUE",
+            tuple(self._source.edit(start + match.start(1), start + match.end(), ": ") for match in found),
         )  # fmt: skip
         return True
 
