@@ -15,7 +15,7 @@ from ipvsd.config.confusables import describe_character
 from ipvsd.config.profiles import Version
 from ipvsd.config.value_readers import shown
 from ipvsd.config.yaml_tree import Mapping, Node, Scalar, Sequence
-from ipvsd.kube_proxy import yaml_edits, yaml_types
+from ipvsd.kube_proxy import yaml_edits, yaml_repair, yaml_types
 from ipvsd.kube_proxy.config_fields import (
     API_VERSION,
     FIELDS,
@@ -135,11 +135,9 @@ class _Decoder:
         if not found:
             return False
         start = node.span.start
-        problem = (
-            "missing space after the colon" if {match[1] for match in found} == {":"} else "write ':' instead of '='"
-        )
+        problem = yaml_repair.separator_problem(max(match[1] for match in found))  # "=" if there is one
         self._settings.add(
-            self._source, start, Severity.ERROR, setting.name, f"invalid YAML: {problem}",
+            self._source, start, Severity.ERROR, setting.name, problem,
             Effect.EXITS, EXITS_DECODING, "write KEY: VALUE",
             tuple(self._source.edit(start + match.start(1), start + match.end(), ": ") for match in found),
         )  # fmt: skip

@@ -108,11 +108,16 @@ def _quotes(text: str, number: int) -> Iterator[tuple[int, str, str]]:
         yield number, f'{match[1]}"{match[2]}"{match[3]}', problem
 
 
+def separator_problem(separator: str) -> str:
+    """Return the problem with a separator, which is ":" or "=", between a key and a value without blanks."""
+    missing = "missing space after the colon" if separator == ":" else "write ':' instead of '='"
+    return f"invalid YAML: {missing}"
+
+
 def _colons(text: str, number: int) -> Iterator[tuple[int, str, str]]:
     match = re.match(r"([ \t]*)([A-Za-z][\w-]*)[ \t]*(:|=)[ \t]*([^\s:=].*)\Z", text)
     if match and match[2] in _KEYS and f"{match[2]}: " not in text:
-        missing = "missing space after the colon" if match[3] == ":" else "write ':' instead of '='"
-        yield number, f"{match[1]}{match[2]}: {match[4]}", f"invalid YAML: {missing}"
+        yield number, f"{match[1]}{match[2]}: {match[4]}", separator_problem(match[3])
     match = re.match(r"([ \t]*)([A-Za-z][\w-]*)(?:[ \t]+(\S.*))?[ \t]*\Z", text)
     if match and match[2] in _KEYS:
         yield number, f"{match[1]}{match[2]}: {match[3] or ''}".rstrip(), "invalid YAML: missing colon"
