@@ -11,7 +11,6 @@ from ipvsd.kube_proxy import known_values
 from ipvsd.model import printable
 from ipvsd.model.report import Histogram, NoteKind, Operation, Report, State
 from ipvsd.model.types import Finding
-from ipvsd.reporting import prometheus_library as library
 from ipvsd.reporting.counters import BUCKETS
 from ipvsd.reporting.prometheus_library import (
     CollectorRegistry,
@@ -22,6 +21,7 @@ from ipvsd.reporting.prometheus_library import (
     ProcessCollector,
     generate_latest,
 )
+from ipvsd.reporting.prometheus_library import exposition as exposition_formats
 
 
 def exposition(latest: Callable[[], Optional[Report]], process: bool = True) -> Callable[[], bytes]:
@@ -42,7 +42,7 @@ def create_registry(latest: Callable[[], Optional[Report]], process: bool = True
 def choose_encoder(accept: str) -> tuple[Callable[[CollectorRegistry], bytes], str]:
     """Return the encoder for the Accept header of a request, and its content type: OpenMetrics or Prometheus' text."""
     if "application/openmetrics-text" in accept:
-        return library.exposition.choose_encoder(accept)
+        return exposition_formats.choose_encoder(accept)
     # Later versions of the library name a newer version of the format for the same text.
     return generate_latest, "text/plain; version=0.0.4; charset=utf-8"
 
