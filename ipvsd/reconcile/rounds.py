@@ -5,7 +5,7 @@ from __future__ import annotations
 import _thread
 import contextlib
 import errno
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Callable, NamedTuple, Optional
 
 from ipvsd.config.schema import Config
@@ -90,13 +90,13 @@ class FirstRound:
         plan = self.observed[1]
         self.actions = _due(plan, backoff.record_outcomes({}, plan, plan, (), self.read, config.interval), self.read)
         self._host = host
-        numbered, alone = list(enumerate(self.actions)), len(self.actions)
+        special = (n for n, action in enumerate(self.actions) if not isinstance(action, LoadModule) or action.options)
         # Two threads would run an install command twice. One could load a module with parameters as a dependency,
-        # without them. The first load of another module opens libkmod for both.
-        if not self.observed[0].install_commands:
-            alone = 2 + max((number for number, action in numbered if not _is_plain_load(action)), default=-1)
-        self._alone, self._shared = numbered[:alone], list(reversed(numbered[alone:]))
-        self._outcomes: dict[int, Outcome] = {}
+        # without them. The load that follows opens libkmod for both.
+        alone = len(self.actions) if self.observed[0].install_commands else max(special, default=-1) + 2
+        self._alone = self.actions[:alone]
+        self._shared = iter(self.actions[alone:])  # the interpreter's lock gives each action to one thread
+        self._outcomes: list[Outcome] = []
         self._error: Optional[BaseException] = None
         # `threading` would be one more import before READY=1.
         self._sharing, self._done = _thread.allocate_lock(), _thread.allocate_lock()
@@ -110,23 +110,18 @@ class FirstRound:
     def _act(self) -> None:
         try:
             try:
-                for number, action in self._alone:
-                    self._outcomes[number] = act(self._host, action)
+                self._perform(self._alone)
             finally:
                 self._sharing.release()
-            self._load()
+            self._perform(self._shared)
         except BaseException as error:  # noqa: BLE001 -- `outcomes` raises it
             self._error = error
         finally:
             self._done.release()
 
-    def _load(self) -> None:
-        while True:
-            try:
-                number, action = self._shared.pop()  # atomic
-            except IndexError:
-                return
-            self._outcomes[number] = act(self._host, action)
+    def _perform(self, actions: Iterable[Action]) -> None:
+        for action in actions:
+            self._outcomes.append(act(self._host, action))
 
     def outcomes(self) -> list[Outcome]:
         """Load a part of the modules, wait for the other thread, and return the outcomes in the order of the actions.
@@ -135,16 +130,13 @@ class FirstRound:
         """
         self._sharing.acquire()
         try:
-            self._load()
+            self._perform(self._shared)
         finally:
             self._done.acquire()
         if self._error:
             raise self._error
-        for number, outcome in self._outcomes.items():
-            # The other thread failed to load a dependency at that time.
-            if isinstance(outcome.action, LoadModule) and outcome.errno == errno.EBUSY:
-                self._outcomes[number] = act(self._host, outcome.action)
-        return [outcome for _, outcome in sorted(self._outcomes.items())]
+        made = sorted(self._outcomes, key=lambda outcome: self.actions.index(outcome.action))
+        return [act(self._host, outcome.action) if _is_busy(outcome) else outcome for outcome in made]
 
 
 def reconcile(
@@ -193,8 +185,9 @@ def reconcile(
     return ReconcileResult(known, initial, explained, tuple(outcomes), _proved(outcomes, explained), history, read)
 
 
-def _is_plain_load(action: Action) -> bool:
-    return isinstance(action, LoadModule) and not action.options
+def _is_busy(outcome: Outcome) -> bool:
+    """Return whether the other thread was loading a dependency at that time, and failed."""
+    return isinstance(outcome.action, LoadModule) and outcome.errno == errno.EBUSY
 
 
 def _due(found: Plan, history: BackoffState, now: float) -> Sequence[Action]:
