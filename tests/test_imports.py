@@ -15,7 +15,7 @@ PACKAGE = Path(__file__).parent.parent / "ipvsd"
 
 
 THIRD_PARTY = {
-    "yaml": "config.yaml_parser", "pyroute2": "kernel.ipvs_probe", "watchdog": "watch.config_watcher",
+    "yaml": "config.yaml_library", "pyroute2": "kernel.ipvs_probe", "watchdog": "watch.config_watcher",
     "prometheus_client": "reporting.prometheus_library", "sdnotify": "runtime.sd_notify",
 }  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""Parse YAML into a tree with PyYAML. This is the only user of that library."""
+"""Parse YAML into a tree with PyYAML."""
 
 from __future__ import annotations
 
@@ -6,8 +6,7 @@ import contextlib
 from collections.abc import Iterator
 from typing import Any, Optional
 
-import yaml
-
+from ipvsd.config import yaml_library as yaml
 from ipvsd.config.yaml_tree import NOWHERE, DocumentError, Mapping, Node, Scalar, Sequence, Span
 
 _MAX_NODES = 20_000
@@ -50,7 +49,7 @@ def _document_errors(text: str) -> Iterator[list[Any]]:
     loaders: list[Any] = []
     try:
         yield loaders
-    except yaml.reader.ReaderError as error:
+    except yaml.ReaderError as error:
         before = text[: error.position]
         line, column = before.count("\n") + 1, error.position - before.rfind("\n")
         raise DocumentError(line, f"invalid character U+{ord(text[error.position]):04X} in YAML", column) from None
@@ -87,7 +86,7 @@ def _reject_confusables(text: str) -> None:
         raise DocumentError(*found)
 
 
-class _Loader(yaml.SafeLoader):
+class _Loader(yaml.Loader):
     """Rejects a text that would keep PyYAML busy for seconds."""
 
     _composed = 0
@@ -107,7 +106,7 @@ class _Loader(yaml.SafeLoader):
 
 _CORE = "tag:yaml.org,2002:"
 _MAX_TAG = 60
-_RESOLVER: Any = yaml.resolver.Resolver()  # without type annotations
+_RESOLVER: Any = yaml.Resolver()  # without type annotations
 
 
 class _Walk:

@@ -1,0 +1,65 @@
+"""The modules of PyYAML that parse. Its package imports libyaml and all modules that write documents or create objects.
+
+These take more than a third of the library's import, for which a configured daemon waits before it loads a module.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Iterator
+from importlib.machinery import PathFinder
+from types import ModuleType
+
+_LIBRARY = "yaml"
+
+
+@contextlib.contextmanager
+def _without_its_package() -> Iterator[None]:
+    """Let modules of the library be imported without the code of the package. Others can import the library later."""
+    spec = PathFinder.find_spec(_LIBRARY)
+    if _LIBRARY in sys.modules or spec is None:
+        yield
+        return
+    package = ModuleType(_LIBRARY)
+    package.__path__ = spec.submodule_search_locations or []
+    sys.modules[_LIBRARY] = package
+    try:
+        yield
+    finally:
+        for name in [name for name in sys.modules if name.partition(".")[0] == _LIBRARY]:
+            del sys.modules[name]
+
+
+with _without_its_package():
+    from yaml.composer import Composer
+    from yaml.error import MarkedYAMLError, YAMLError
+    from yaml.nodes import CollectionNode, Node, ScalarNode, SequenceNode
+    from yaml.parser import Parser
+    from yaml.reader import Reader, ReaderError
+    from yaml.resolver import Resolver
+    from yaml.scanner import Scanner
+
+
+class Loader(Reader, Scanner, Parser, Composer, Resolver):
+    """Composes the nodes of the documents in a text, with the types of YAML 1.1, as `yaml.SafeLoader` does."""
+
+    def __init__(self, text: str) -> None:
+        Reader.__init__(self, text)
+        Scanner.__init__(self)
+        Parser.__init__(self)
+        Composer.__init__(self)
+        Resolver.__init__(self)
+
+
+__all__ = [
+    "CollectionNode",
+    "Loader",
+    "MarkedYAMLError",
+    "Node",
+    "ReaderError",
+    "Resolver",
+    "ScalarNode",
+    "SequenceNode",
+    "YAMLError",
+]
