@@ -28,7 +28,7 @@ _BUILTIN_MARKERS = {
     "br_netfilter": "proc/sys/net/bridge",
 }
 _MAX_KCONFIG_BYTES = 1 << 24  # bytes of a kernel configuration; Debian's has 300 kB
-_MODULE_FILE = re.compile(r"([A-Za-z0-9_-]+)\.ko(?:\.(?:gz|xz|zst))?\Z")
+_MODULE_FILE = r"([A-Za-z0-9_-]+)\.ko(?:\.(?:gz|xz|zst))?\Z"
 
 
 class ModprobeResults(NamedTuple):
@@ -217,7 +217,7 @@ class _UnindexedModules:
         for directory, files in rootfs.walk(root, top):
             stamps[directory] = stamp(root, directory)
             for name in files:
-                match = _MODULE_FILE.match(name)
+                match = re.match(_MODULE_FILE, name)
                 module = match[1].replace("-", "_") if match else ""
                 # A purged kernel leaves updates/ with modules of DKMS behind, which is not a module tree.
                 own = bool(module) and directory.startswith(os.path.join(top, "kernel"))

@@ -34,7 +34,7 @@ _SYMBOLS = {
 }
 
 # Modules whose option certainly has their name. A configuration that lacks it is that of an older kernel.
-_OF_THE_KERNEL = re.compile(r"ip_vs(_[a-z]+)?\Z")
+_OF_THE_KERNEL = r"ip_vs(_[a-z]+)?\Z"
 
 # The options that a module's option depends on, the outermost first, by the prefix of its name: net/netfilter/Kconfig
 # and the files that it includes, net/bridge/Kconfig.
@@ -76,6 +76,6 @@ def unset_options(found: Mapping[str, str], modules: Collection[str]) -> Mapping
             lines[name] = f"contains '# {option} is not set'"
         elif option not in found and parent:
             lines[name] = f"contains '# {parent} is not set'"
-        elif found and option not in found and _OF_THE_KERNEL.match(name):
+        elif found and option not in found and re.match(_OF_THE_KERNEL, name):
             lines[name] = f"does not contain {option}"
     return lines

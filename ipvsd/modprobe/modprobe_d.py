@@ -26,10 +26,10 @@ _CMDLINE_BYTES = 4095  # libkmod reads only this many bytes of it
 _COMMANDS = ("alias", "blacklist", "install", "options", "remove", "softdep")  # in the order of Settings
 _LINE = re.compile(r"[\t ]*([^\t ]+)(?:[\t ]+([^\t ]+)(?:[\t ](.*))?)?", re.DOTALL)
 # A name in which every `[` is closed, and every `]` closes one.
-_BRACKETED = re.compile(r"(?:[^\[\]]|\[[^\]]*\])*\Z")
-_DASHES = re.compile(r"\[[^\]]*\]|-")
+_BRACKETED = r"(?:[^\[\]]|\[[^\]]*\])*\Z"
+_DASHES = r"\[[^\]]*\]|-"
 # MODULE.PARAMETER or MODULE.PARAMETER=VALUE. Quotes can enclose all of it, or the value.
-_PARAMETER = re.compile(r"([^.=\" \t-\r]*)\.([^.=\" \t-\r]*)(=.*)?\Z", re.DOTALL)
+_PARAMETER = r"(?s)([^.=\" \t-\r]*)\.([^.=\" \t-\r]*)(=.*)?\Z"
 _WORD = re.compile(r"(?:[^\" \t-\r]|\"[^\"]*(?:\"|\Z))+")
 _BLANKS = " \t\n\v\f\r"  # isspace(3) in the C locale
 
@@ -162,9 +162,11 @@ def _unquoted(text: str) -> str:
 
 def underscored(name: str) -> Optional[str]:
     """Return a name with `_` for `-`, except inside `[]`, or None if a bracket is not closed."""
-    if not _BRACKETED.match(name):
+    if "[" not in name and "]" not in name:
+        return name.replace("-", "_")
+    if not re.match(_BRACKETED, name):
         return None
-    return _DASHES.sub(lambda match: "_" if match[0] == "-" else match[0], name)
+    return re.sub(_DASHES, lambda match: "_" if match[0] == "-" else match[0], name)
 
 
 def _of_command_line(text: str) -> Iterator[Directive]:
@@ -173,7 +175,7 @@ def _of_command_line(text: str) -> Iterator[Directive]:
         if word.count('"') % 2:  # an unclosed quote
             continue
         quoted = word.startswith('"')
-        found = _PARAMETER.match(word[quoted:])
+        found = re.match(_PARAMETER, word[quoted:]) if "." in word else None
         if found is None or (quoted and found[3] is None) or (found[3] is None and '"' in word):
             continue
         module, parameter, value = found[1], found[2], found[3] or ""

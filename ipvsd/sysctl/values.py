@@ -12,7 +12,7 @@ from ipvsd.model.types import Exactly, OneOf, Want, Within
 _NUMBER = re.compile(r"(-?)(0[xX][0-9a-fA-F]+|0[0-7]*|[1-9][0-9]*)\Z")
 _MAX_LENGTH, _BITS = 20, 64
 # Lists whose adjacent ranges the kernel joins: proc_do_large_bitmap() (ports), cpulist_parse() (CPUs).
-_RANGES = re.compile(r"[0-9]{1,9}(?:-[0-9]{1,9})?(?:,[0-9]{1,9}(?:-[0-9]{1,9})?)*\Z")
+_RANGES = r"[0-9]{1,9}(?:-[0-9]{1,9})?(?:,[0-9]{1,9}(?:-[0-9]{1,9})?)*\Z"
 # Hexadecimal bit masks in groups of 32 bits (cpumask_parse()). Only the names tell them from lists of numbers.
 _MASKS = ("net.core.flow_limit_cpu_bitmap", "net.core.rps_default_mask")
 # Between 1 and 2, the kernel switches when memory runs short (Documentation/networking/ipvs-sysctl.rst).
@@ -102,7 +102,7 @@ def _same_word(one: str, other: str) -> bool:
         low, high = sorted((numbers[0], numbers[1]))
         # The kernel can print a -1 that was written as an unsigned number of 32 or 64 bits.
         return low == high or (low < 0 and high in (low + (1 << 32), low + (1 << 64)))
-    lists = bool(_RANGES.match(one) and _RANGES.match(other)) and any(mark in one + other for mark in ",-")
+    lists = bool(re.match(_RANGES, one) and re.match(_RANGES, other)) and any(mark in one + other for mark in ",-")
     return lists and _intervals(one) == _intervals(other)
 
 
