@@ -19,6 +19,7 @@ _MAGIC, _MAJOR = 0xB007F457, 2
 _PREFIX, _VALUES, _CHILDREN, _OFFSET = 1 << 31, 1 << 30, 1 << 29, (1 << 28) - 1
 _MAX_DEPTH = 400  # levels of nodes; keys have a few hundred bytes, and most nodes cover more than one
 _WILD = b"*?["
+_UINT32 = struct.Struct(">I").unpack_from
 
 
 class DamagedError(ValueError):
@@ -40,10 +41,10 @@ class _Node:
             at += 2 + 4 * max(0, self._last - self._first + 1)
         self.values: list[tuple[int, bytes]] = []
         if offset & _VALUES:
-            (count,) = struct.unpack_from(">I", data, at)
+            (count,) = _UINT32(data, at)
             at += 4
             for _ in range(count):
-                (priority,) = struct.unpack_from(">I", data, at)
+                (priority,) = _UINT32(data, at)
                 end = data.index(b"\0", at + 4)
                 self.values.append((priority, data[at + 4 : end]))
                 at = end + 1
@@ -51,7 +52,7 @@ class _Node:
     def child(self, byte: int) -> Optional[_Node]:
         if not self._first <= byte <= self._last:
             return None
-        (offset,) = struct.unpack_from(">I", self._data, self._children + 4 * (byte - self._first))
+        (offset,) = _UINT32(self._data, self._children + 4 * (byte - self._first))
         return _Node(self._data, offset) if offset & _OFFSET else None
 
     def children(self) -> Iterator[tuple[int, _Node]]:
@@ -92,14 +93,22 @@ class ModuleIndex:
         return [value.decode("utf-8", "replace") for _, value in found]
 
     def _value(self, key: bytes) -> Optional[str]:
-        node, at = self._top(), 0
-        while node is not None:
-            if key[at : at + len(node.prefix)] != node.prefix:
-                return None
-            at += len(node.prefix)
+        # Without objects for the nodes: the daemon looks up 200 keys before it loads the first module.
+        data, offset, at = self._data, self._root, 0
+        while offset & _OFFSET:
+            place = offset & _OFFSET
+            if offset & _PREFIX:
+                end = data.index(0, place)
+                if not key.startswith(data[place:end], at):
+                    return None
+                at, place = at + end - place, end + 1
             if at == len(key):
+                node = _Node(data, offset)
                 return node.values[0][1].decode("utf-8", "replace") if node.values else None
-            node, at = node.child(key[at]), at + 1
+            if not offset & _CHILDREN or not data[place] <= key[at] <= data[place + 1]:
+                return None
+            (offset,) = _UINT32(data, place + 2 + 4 * (key[at] - data[place]))
+            at += 1
         return None
 
     def _matching(self, key: bytes) -> Iterator[tuple[int, bytes]]:
