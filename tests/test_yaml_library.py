@@ -10,7 +10,6 @@ from tests.service import REPOSITORY
 
 UNUSED = ["yaml", "yaml.constructor", "yaml.cyaml", "yaml.dumper", "yaml.emitter", "yaml._yaml"]
 PARSE = """
-import sys
 from ipvsd.config import yaml_tree
 assert yaml_tree.parse(b"a: [1, yes]").items[0][0].text == "a"
 """

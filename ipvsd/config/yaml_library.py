@@ -1,6 +1,7 @@
-"""The modules of PyYAML that parse. Its package imports libyaml and all modules that write documents or create objects.
+"""The modules of PyYAML that parse, without the code of its package.
 
-These take more than a third of the library's import, for which a configured daemon waits before it loads a module.
+That code also imports libyaml and all modules that write documents or create objects. They take more than a third of
+the time of `import yaml`, for which a configured daemon would wait before it loads a module.
 """
 
 from __future__ import annotations
@@ -15,10 +16,10 @@ _LIBRARY = "yaml"
 
 
 @contextlib.contextmanager
-def _without_its_package() -> Iterator[None]:
-    """Let modules of the library be imported without the code of the package. Others can import the library later."""
-    spec = PathFinder.find_spec(_LIBRARY)
-    if _LIBRARY in sys.modules or spec is None:
+def _without_package_code() -> Iterator[None]:
+    """Let modules of the library be imported without the code of its package. Other code can import it afterwards."""
+    spec = None if _LIBRARY in sys.modules else PathFinder.find_spec(_LIBRARY)
+    if spec is None:
         yield
         return
     package = ModuleType(_LIBRARY)
@@ -27,11 +28,12 @@ def _without_its_package() -> Iterator[None]:
     try:
         yield
     finally:
-        for name in [name for name in sys.modules if name.partition(".")[0] == _LIBRARY]:
-            del sys.modules[name]
+        for name in list(sys.modules):  # a copy, because another thread can import a module meanwhile
+            if name.partition(".")[0] == _LIBRARY:
+                del sys.modules[name]
 
 
-with _without_its_package():
+with _without_package_code():
     from yaml.composer import Composer
     from yaml.error import MarkedYAMLError, YAMLError
     from yaml.nodes import CollectionNode, Node, ScalarNode, SequenceNode
@@ -41,8 +43,8 @@ with _without_its_package():
     from yaml.scanner import Scanner
 
 
-class Loader(Reader, Scanner, Parser, Composer, Resolver):
-    """Composes the nodes of the documents in a text, with the types of YAML 1.1, as `yaml.SafeLoader` does."""
+class NodeLoader(Reader, Scanner, Parser, Composer, Resolver):
+    """Composes the nodes of the documents in a text, with the types of YAML 1.1. It cannot create objects from them."""
 
     def __init__(self, text: str) -> None:
         Reader.__init__(self, text)
@@ -54,9 +56,9 @@ class Loader(Reader, Scanner, Parser, Composer, Resolver):
 
 __all__ = [
     "CollectionNode",
-    "Loader",
     "MarkedYAMLError",
     "Node",
+    "NodeLoader",
     "ReaderError",
     "Resolver",
     "ScalarNode",

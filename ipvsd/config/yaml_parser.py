@@ -86,7 +86,7 @@ def _reject_confusables(text: str) -> None:
         raise DocumentError(*found)
 
 
-class _Loader(yaml.Loader):
+class _Loader(yaml.NodeLoader):
     """Rejects a text that would keep PyYAML busy for seconds."""
 
     _composed = 0

@@ -175,7 +175,7 @@ def _of_command_line(text: str) -> Iterator[Directive]:
         if word.count('"') % 2:  # an unclosed quote
             continue
         quoted = word.startswith('"')
-        found = re.match(_PARAMETER, word[quoted:]) if "." in word else None
+        found = re.match(_PARAMETER, word[quoted:]) if "." in word.partition("=")[0] else None
         if found is None or (quoted and found[3] is None) or (found[3] is None and '"' in word):
             continue
         module, parameter, value = found[1], found[2], found[3] or ""

@@ -21,9 +21,9 @@ _WILDCARD = re.compile(r"[*?[]")
 _ESCAPE = re.compile(r"\\x([0-9A-Fa-f]{2})")
 _NOT_SHOWN = re.compile(r"[^!-~]|[*?[\\=]")
 # A character that ends a key or a line in the file, or that is not printable.
-_NOT_WRITTEN = r"[\x00-\x20\x7f=]"
+_NOT_WRITTEN = re.compile(r"[\x00-\x20\x7f=]")
 # Sysctls of mode 0600 in net/ipv4/sysctl_net_ipv4.c and net/ipv6/addrconf.c. Others of this mode contain no secret.
-_ROOT_ONLY = r"net\.ipv4\.tcp_fastopen_key\Z|net\.ipv6\.conf\.[^.]+\.stable_secret\Z"
+_SECRET = re.compile(r"net\.ipv4\.tcp_fastopen_key\Z|net\.ipv6\.conf\.[^.]+\.stable_secret\Z")
 _SWAPPED = {ord("."): "/", ord("/"): "."}
 
 Path = tuple[str, ...]
@@ -71,12 +71,12 @@ def pattern_of_part(text: str) -> Optional[str]:
 
 def writable(name: str) -> bool:
     """Return whether sysctl.d(5) can express a sysctl, a pattern or a part of one as a key."""
-    return not re.search(_NOT_WRITTEN, unescape_part(name)) and name[:1] not in ("-", "#", ";")
+    return not _NOT_WRITTEN.search(unescape_part(name)) and name[:1] not in ("-", "#", ";")
 
 
 def secret(name: str) -> bool:
     """Return whether the kernel shows a sysctl, or those of a pattern, only to root because they contain a secret."""
-    return re.match(_ROOT_ONLY, name) is not None
+    return _SECRET.match(name) is not None
 
 
 def join_parts(names: Path) -> str:

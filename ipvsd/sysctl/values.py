@@ -102,8 +102,8 @@ def _same_word(one: str, other: str) -> bool:
         low, high = sorted((numbers[0], numbers[1]))
         # The kernel can print a -1 that was written as an unsigned number of 32 or 64 bits.
         return low == high or (low < 0 and high in (low + (1 << 32), low + (1 << 64)))
-    lists = bool(re.match(_RANGES, one) and re.match(_RANGES, other)) and any(mark in one + other for mark in ",-")
-    return lists and _intervals(one) == _intervals(other)
+    lists = any(mark in one + other for mark in ",-") and re.match(_RANGES, one) and re.match(_RANGES, other)
+    return bool(lists) and _intervals(one) == _intervals(other)
 
 
 def _intervals(text: str) -> list[tuple[int, int]]:
