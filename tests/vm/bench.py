@@ -43,7 +43,7 @@ class Size:
     rest: int = 60
     timer: int = 3
     wait: int = 90
-    secured_start: int = 5
+    secured_start: int = 9
     secured_marks: tuple[int, ...] = (1000, 10000)
     secured_looks: int = 6
     secured_storm: int = 30

@@ -76,7 +76,7 @@ def _promises(results: Results) -> Iterator[str]:
     yield "- The measurement for a sysctl starts when write(2) returns. It uses inotify to detect the restored value,"
     yield f"  as the daemon does. sysctl(8) takes {ms(results.program.p50)} (median)."
     yield "- The Python program of the cold start imports yaml, dataclasses, argparse and socket. ipvsd itself imports"
-    yield "  neither dataclasses nor argparse."
+    yield "  neither dataclasses nor argparse. It imports a part of yaml, if its configuration has values."
     unit = next((one.unit for one in results.figures if isinstance(one, Start)), None)
     if unit:
         yield "- A cold start is measured without systemd. Starting the unit, including its sandbox, takes"
