@@ -13,7 +13,8 @@ from ipvsd.kube_proxy.node_comparison import Node
 from tests.test_kube_proxy_config import CASES, GOOD, HEAD, IPVS, in_config_map
 
 _VALUES = {"mode": ("ipvs", "iptables", "nftables"), "scheduler": SCHEDULERS}
-_NAMED = re.compile(r"(mode|scheduler)[\"']?[ \t]*[:= \t][ \t]*[\"']?([a-z]+)(?![\w-])", re.IGNORECASE)
+# Not detectLocalMode.
+_NAMED = re.compile(r"(?i)(?<!local)(?<!local-)(mode|scheduler)[\"']?[ \t]*[:= \t][ \t]*[\"']?([a-z]+)(?![\w-])")
 
 
 def named(text: str) -> set[tuple[str, str]]:

@@ -171,7 +171,7 @@ def test_one_setting_of_each_program_is_effective(files: Mapping[str, bytes]) ->
     assert len(set(won)) == len(won)
 
 
-@fuzz(SYSCTL_D, SYSCTL_D, SYSCTL_D)
+@fuzz(SYSCTL_D, SYSCTL_D, SYSCTL_D, seconds=5.0)  # five texts, each of up to 64 KiB
 def test_a_masked_file_sets_nothing(one: bytes, other: bytes, masked: bytes) -> None:
     files = {"etc/sysctl.d/a.conf": one, "usr/lib/sysctl.d/b.conf": other}
     assert told(Texts({**files, "run/sysctl.d/a.conf": masked})) == told(Texts(files))

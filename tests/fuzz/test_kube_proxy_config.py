@@ -130,6 +130,7 @@ def test_a_corrected_file_stays(data: bytes, versions: Versions) -> None:
 @fuzz(FILE, seconds=SLOW, quick=40)
 @example(f"{HEAD}ipvs:\n  ipvs-scheduler:rr\n".encode())
 @example(f"{HEAD}ipvs:\n  ipvs-scheduler=rr\n".encode())
+@example(b"kube-proxy --detect-local-mode=ipvs\n")
 def test_a_correction_loses_no_mode_and_no_scheduler(data: bytes) -> None:
     text = data.decode("utf-8", "replace")
 
