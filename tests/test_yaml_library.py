@@ -2,24 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-
-from tests.service import REPOSITORY
+from tests.test_prometheus_library import run
 
 UNUSED = ["yaml", "yaml.constructor", "yaml.cyaml", "yaml.dumper", "yaml.emitter", "yaml._yaml"]
 PARSE = """
 from ipvsd.config import yaml_tree
 assert yaml_tree.parse(b"a: [1, yes]").items[0][0].text == "a"
 """
-
-
-def run(code: str) -> list[str]:
-    """Return the words that a new Python prints."""
-    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
-    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
-    return done.stdout.split()
 
 
 def test_only_the_modules_that_parse_are_imported() -> None:
